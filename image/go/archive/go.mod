@@ -1,0 +1,3 @@
+module edgeboot.io/image/archive
+
+go 1.26

@@ -1,0 +1,140 @@
+//! The doors to the world: files, systemd, the network, the clock, containers and the Kubernetes API. Nothing else in edgeboot has
+//! effects. Each door is a trait because it has two users: the machine, and the fake host of the tests, which can fail or lose its
+//! power at the n-th operation. A [`Host`] is a cheap clone. Every effect answers whether it changed anything; absent is a value,
+//! failure is an error.
+
+pub mod api;
+pub mod clock;
+pub mod containers;
+pub mod http;
+pub mod kernel;
+pub mod lock;
+pub mod net;
+pub mod notify;
+pub mod root;
+pub mod systemd;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+pub use root::{Root, Utf8Path, Utf8PathBuf};
+
+/// Whether an effect changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Changed {
+    /// Something is different now.
+    Yes,
+    /// It was so already.
+    No,
+}
+
+impl Changed {
+    /// Whether something is different now.
+    pub fn is_yes(self) -> bool {
+        self == Changed::Yes
+    }
+    /// Changed if either of the two did.
+    pub fn or(self, other: Changed) -> Changed {
+        if self.is_yes() || other.is_yes() { Changed::Yes } else { Changed::No }
+    }
+}
+
+/// When a wait ends at the latest, and what is waited for. Monotonic: the wall clock may jump while a device boots.
+#[derive(Debug, Clone)]
+pub struct Deadline {
+    at: tokio::time::Instant,
+    total: Duration,
+    reason: String,
+}
+
+impl Deadline {
+    /// Ends `duration` from now; `reason` completes "waiting for …" and is shown while waiting and in the failure.
+    pub fn after(duration: Duration, reason: impl Into<String>) -> Self {
+        Deadline { at: tokio::time::Instant::now() + duration, total: duration, reason: reason.into() }
+    }
+    /// What is waited for.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+    /// Whether it has passed.
+    pub fn passed(&self) -> bool {
+        tokio::time::Instant::now() >= self.at
+    }
+    /// The time that is left.
+    pub fn left(&self) -> Duration {
+        self.at.saturating_duration_since(tokio::time::Instant::now())
+    }
+    /// The failure to report when it has passed.
+    pub fn exceeded(&self) -> Error {
+        Error::transient(format!("waiting for {}", self.reason)).because(format!("not so after {} s", self.total.as_secs()))
+    }
+    /// Runs `future`, at most until the deadline.
+    pub async fn bound<T>(&self, future: impl Future<Output = T>) -> Result<T> {
+        tokio::time::timeout_at(self.at, future).await.map_err(|_| self.exceeded())
+    }
+    /// Asks `probe` again and again until it answers `Some`, starting at `first` between two tries and growing to `most`. For the
+    /// few things that send no event (a healthz endpoint). The last failure of the probe is part of the error when time is up.
+    pub async fn until<T, F>(&self, first: Duration, most: Duration, mut probe: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<Option<T>>>,
+    {
+        let mut pause = first;
+        let mut last: Option<Error> = None;
+        loop {
+            match self.bound(probe()).await {
+                Ok(Ok(Some(value))) => return Ok(value),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) if error.kind() == crate::error::Kind::Transient => last = Some(error),
+                Ok(Err(error)) => return Err(error),
+                Err(exceeded) => return Err(last.map_or(exceeded, |last| self.exceeded().because(last))),
+            }
+            if self.passed() {
+                return Err(last.map_or_else(|| self.exceeded(), |last| self.exceeded().because(last)));
+            }
+            tokio::time::sleep(pause.min(self.left())).await;
+            pause = (pause * 3 / 2).min(most);
+        }
+    }
+}
+
+/// The machine as edgeboot touches it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Its file tree.
+    pub root: Root,
+    /// Its service manager.
+    pub systemd: Arc<dyn systemd::Systemd>,
+    /// Its addresses and routes.
+    pub net: Arc<dyn net::Net>,
+    /// Its wall clock, and whether that is synchronised.
+    pub clock: Arc<dyn clock::Clock>,
+    /// containerd and the CRI behind its socket.
+    pub containers: Arc<dyn containers::Containers>,
+    /// The Kubernetes API, once there is a kubeconfig.
+    pub api: Arc<dyn api::ApiConnector>,
+    /// Plain health endpoints of this machine.
+    pub http: Arc<dyn http::Http>,
+}
+
+impl Host {
+    /// The machine itself.
+    pub fn machine() -> Result<Host> {
+        Ok(Host {
+            root: Root::machine()?,
+            systemd: systemd::machine(),
+            net: net::machine(),
+            clock: clock::machine(),
+            containers: containers::machine(),
+            api: api::machine(),
+            http: http::machine(),
+        })
+    }
+
+    /// Runs `work` (hashing, key generation, extraction, fsync) on a thread of its own: the one async thread must go on answering
+    /// D-Bus and systemd.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal("running work on a thread").because(error))?
+    }
+}

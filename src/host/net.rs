@@ -1,0 +1,75 @@
+//! Addresses and default routes of the machine, by netlink, with its events instead of polling.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::error::Result;
+
+use super::Deadline;
+
+/// An address on an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The interface, for instance `eth0`.
+    pub interface: String,
+    /// The address.
+    pub ip: IpAddr,
+    /// Its prefix length.
+    pub prefix: u8,
+    /// It is global: neither loopback nor link-local, nor still tentative.
+    pub global: bool,
+}
+
+/// A default route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// The interface it leaves by.
+    pub interface: String,
+    /// The gateway, where there is one.
+    pub gateway: Option<IpAddr>,
+    /// The source address the route prefers, where it says so.
+    pub source: Option<IpAddr>,
+    /// It is for IPv6.
+    pub ipv6: bool,
+    /// Its metric; the lowest wins.
+    pub metric: u32,
+}
+
+/// What the machine has right now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// All addresses, in the kernel's order.
+    pub addresses: Vec<Address>,
+    /// Default routes, lowest metric first.
+    pub default_routes: Vec<DefaultRoute>,
+}
+
+/// The network of the machine.
+#[async_trait]
+pub trait Net: Send + Sync + std::fmt::Debug {
+    /// What there is right now.
+    async fn interfaces(&self) -> Result<Interfaces>;
+    /// Returns after the next change of an address or route. The subscription is made before the state is read, so that no change
+    /// is missed: `seen` is what the caller knows, and when the state differs already it returns at once.
+    async fn changed(&self, seen: &Interfaces, deadline: &Deadline) -> Result<Interfaces>;
+    /// Who listens on a local TCP port, as the name of its process where that can be known; `None` when it is free.
+    async fn listener(&self, port: u16) -> Result<Option<Listener>>;
+}
+
+/// A socket that listens on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// The process, for instance `kube-apiserver`; empty when it cannot be known.
+    pub process: String,
+    /// Its process id; 0 when it cannot be known.
+    pub pid: u32,
+    /// The unit or control group it belongs to, for instance `kubelet.service` or a pod's; empty when unknown.
+    pub cgroup: String,
+}
+
+/// The machine's own.
+pub fn machine() -> Arc<dyn Net> {
+    unimplemented!()
+}

@@ -1,0 +1,152 @@
+//! The file tree of the machine, and the one door through which files are placed: temporary files with their final mode from the
+//! start, one flush for the batch, renames, then the directories. A power cut leaves either the old file or the new one, whole.
+
+use std::io;
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+pub use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::error::{IoContext, Result};
+
+use super::Changed;
+
+/// What a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileType {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link (never followed here).
+    Link,
+    /// A device, socket or pipe.
+    Other,
+}
+
+/// What the tree knows about a path, without following links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metadata {
+    /// What it is.
+    pub file_type: FileType,
+    /// Permission bits, 0o7777.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Bytes.
+    pub len: u64,
+    /// Seconds since 1970, of the last change of its content.
+    pub modified: i64,
+}
+
+/// What is left on the file system of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that root can still write.
+    pub bytes: u64,
+    /// Files that can still be made; `u64::MAX` where the file system does not count them.
+    pub inodes: u64,
+    /// Mounted noexec.
+    pub noexec: bool,
+    /// Mounted read-only.
+    pub read_only: bool,
+}
+
+/// A file that is being written.
+pub trait WriteFile: Write + Send {
+    /// Its data is on the disk when this returns.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The operations a file tree has. All paths are absolute inside the tree; parents exist; nothing here is atomic or durable by
+/// itself. [`Root`] is what the rest of edgeboot uses.
+pub trait Files: Send + Sync + std::fmt::Debug {
+    /// The content, following links; `None` when absent.
+    fn read(&self, path: &Utf8Path) -> io::Result<Option<Vec<u8>>>;
+    /// A stream of the content, following links; `None` when absent.
+    fn open(&self, path: &Utf8Path) -> io::Result<Option<Box<dyn Read + Send>>>;
+    /// What it is, not following links; `None` when absent.
+    fn metadata(&self, path: &Utf8Path) -> io::Result<Option<Metadata>>;
+    /// Sorted names in a directory; `None` when absent.
+    fn list(&self, path: &Utf8Path) -> io::Result<Option<Vec<String>>>;
+    /// The target of a link, as written; `None` when absent or not a link.
+    fn read_link(&self, path: &Utf8Path) -> io::Result<Option<Utf8PathBuf>>;
+    /// A new file, failing when something is there; it has `mode` from the first instant.
+    fn create(&self, path: &Utf8Path, mode: u32) -> io::Result<Box<dyn WriteFile>>;
+    /// Writes into a file that exists, in place (kernel interfaces only: /proc/sys, /sys).
+    fn write_in_place(&self, path: &Utf8Path, bytes: &[u8]) -> io::Result<()>;
+    /// A new symbolic link.
+    fn symlink(&self, path: &Utf8Path, target: &Utf8Path) -> io::Result<()>;
+    /// Renames over whatever is there.
+    fn rename(&self, from: &Utf8Path, to: &Utf8Path) -> io::Result<()>;
+    /// Removes a file or link.
+    fn remove_file(&self, path: &Utf8Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Utf8Path) -> io::Result<()>;
+    /// A new directory.
+    fn make_dir(&self, path: &Utf8Path, mode: u32) -> io::Result<()>;
+    /// Sets the permission bits.
+    fn set_mode(&self, path: &Utf8Path, mode: u32) -> io::Result<()>;
+    /// The file's data is on the disk when this returns.
+    fn sync_file(&self, path: &Utf8Path) -> io::Result<()>;
+    /// The directory's names are on the disk when this returns.
+    fn sync_dir(&self, path: &Utf8Path) -> io::Result<()>;
+    /// Everything on the file system of `path` is on the disk when this returns.
+    fn sync_file_system(&self, path: &Utf8Path) -> io::Result<()>;
+    /// What is left there.
+    fn space(&self, path: &Utf8Path) -> io::Result<Space>;
+}
+
+/// The file tree of a machine. A cheap clone.
+#[derive(Debug, Clone)]
+pub struct Root {
+    files: Arc<dyn Files>,
+}
+
+/// A file to be placed: path, permission bits, content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// Where; parents are made (0755) when they are missing.
+    pub path: Utf8PathBuf,
+    /// Permission bits, from the moment the file exists.
+    pub mode: u32,
+    /// The content.
+    pub bytes: Vec<u8>,
+}
+
+impl Root {
+    /// A tree over these operations.
+    pub fn over(files: Arc<dyn Files>) -> Root {
+        Root { files }
+    }
+    /// The tree of the machine itself.
+    pub fn machine() -> Result<Root> {
+        Self::at("/")
+    }
+}
+
+impl Root {
+    /// The tree below a folder (tests, `image/bake`).
+    pub fn at(_path: &str) -> Result<Root> {
+        unimplemented!()
+    }
+    /// The content, following links; `None` when absent.
+    pub fn read(&self, path: impl AsRef<Utf8Path>) -> Result<Option<Vec<u8>>> {
+        let path = path.as_ref();
+        self.files.read(path).doing(|| format!("reading {path}"))
+    }
+    /// The content as text; what is not UTF-8 is replaced.
+    pub fn read_text(&self, path: impl AsRef<Utf8Path>) -> Result<Option<String>> {
+        Ok(self.read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+    /// Places one file; see [`Root::put_groups`].
+    pub fn put(&self, path: impl AsRef<Utf8Path>, mode: u32, bytes: &[u8]) -> Result<Changed> {
+        self.put_groups(&[vec![Placement { path: path.as_ref().to_owned(), mode, bytes: bytes.to_vec() }]])
+    }
+    /// Places files: all temporaries are written with their final mode and flushed together; then group after group is renamed into
+    /// place, and a group's directories are flushed before the next group becomes visible. Files that are there already with the
+    /// same content and mode are left alone (same inode, same mtime).
+    pub fn put_groups(&self, _groups: &[Vec<Placement>]) -> Result<Changed> {
+        unimplemented!()
+    }
+}

@@ -1,0 +1,3 @@
+//! Kubernetes as data: names, keys and certificates, kubeconfigs, manifests, objects. Pure: values in, bytes out.
+
+pub mod names;
