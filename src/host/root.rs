@@ -2,7 +2,7 @@
 //! start, one flush for the batch, renames, then the directories. A power cut leaves either the old file or the new one, whole.
 
 use std::io;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::sync::Arc;
 
 pub use camino::{Utf8Path, Utf8PathBuf};
@@ -52,6 +52,11 @@ pub struct Space {
     pub read_only: bool,
 }
 
+/// A file that is being read; a package that is one tar is read by seeking to its entries.
+pub trait ReadFile: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> ReadFile for T {}
+
 /// A file that is being written.
 pub trait WriteFile: Write + Send {
     /// Its data is on the disk when this returns.
@@ -64,7 +69,7 @@ pub trait Files: Send + Sync + std::fmt::Debug {
     /// The content, following links; `None` when absent.
     fn read(&self, path: &Utf8Path) -> io::Result<Option<Vec<u8>>>;
     /// A stream of the content, following links; `None` when absent.
-    fn open(&self, path: &Utf8Path) -> io::Result<Option<Box<dyn Read + Send>>>;
+    fn open(&self, path: &Utf8Path) -> io::Result<Option<Box<dyn ReadFile>>>;
     /// What it is, not following links; `None` when absent.
     fn metadata(&self, path: &Utf8Path) -> io::Result<Option<Metadata>>;
     /// Sorted names in a directory; `None` when absent.
@@ -148,5 +153,80 @@ impl Root {
     /// same content and mode are left alone (same inode, same mtime).
     pub fn put_groups(&self, _groups: &[Vec<Placement>]) -> Result<Changed> {
         unimplemented!()
+    }
+}
+
+/// The single operations, each with its path in the error.
+impl Root {
+    /// A stream of the content, following links; `None` when absent.
+    pub fn open(&self, path: impl AsRef<Utf8Path>) -> Result<Option<Box<dyn ReadFile>>> {
+        let path = path.as_ref();
+        self.files.open(path).doing(|| format!("opening {path}"))
+    }
+    /// What it is, not following links; `None` when absent.
+    pub fn metadata(&self, path: impl AsRef<Utf8Path>) -> Result<Option<Metadata>> {
+        let path = path.as_ref();
+        self.files.metadata(path).doing(|| format!("looking at {path}"))
+    }
+    /// Sorted names in a directory; `None` when absent.
+    pub fn list(&self, path: impl AsRef<Utf8Path>) -> Result<Option<Vec<String>>> {
+        let path = path.as_ref();
+        self.files.list(path).doing(|| format!("listing {path}"))
+    }
+    /// The target of a link, as written; `None` when absent or not a link.
+    pub fn read_link(&self, path: impl AsRef<Utf8Path>) -> Result<Option<Utf8PathBuf>> {
+        let path = path.as_ref();
+        self.files.read_link(path).doing(|| format!("reading the link {path}"))
+    }
+    /// A new file with its mode from the first instant; it fails when something is there. Neither atomic nor durable: for trees that
+    /// are renamed as a whole.
+    pub fn create(&self, path: impl AsRef<Utf8Path>, mode: u32) -> Result<Box<dyn WriteFile>> {
+        let path = path.as_ref();
+        self.files.create(path, mode).doing(|| format!("creating {path}"))
+    }
+    /// A new symbolic link; it fails when something is there.
+    pub fn symlink(&self, path: impl AsRef<Utf8Path>, target: impl AsRef<Utf8Path>) -> Result<()> {
+        let path = path.as_ref();
+        self.files.symlink(path, target.as_ref()).doing(|| format!("linking {path}"))
+    }
+    /// Renames over whatever is there.
+    pub fn rename(&self, from: impl AsRef<Utf8Path>, to: impl AsRef<Utf8Path>) -> Result<()> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        self.files.rename(from, to).doing(|| format!("renaming {from} to {to}"))
+    }
+    /// Removes a file or link.
+    pub fn remove_file(&self, path: impl AsRef<Utf8Path>) -> Result<()> {
+        let path = path.as_ref();
+        self.files.remove_file(path).doing(|| format!("removing {path}"))
+    }
+    /// Removes an empty directory.
+    pub fn remove_dir(&self, path: impl AsRef<Utf8Path>) -> Result<()> {
+        let path = path.as_ref();
+        self.files.remove_dir(path).doing(|| format!("removing {path}"))
+    }
+    /// A new directory; its parent exists.
+    pub fn make_dir(&self, path: impl AsRef<Utf8Path>, mode: u32) -> Result<()> {
+        let path = path.as_ref();
+        self.files.make_dir(path, mode).doing(|| format!("making {path}"))
+    }
+    /// The file's data is on the disk when this returns.
+    pub fn sync_file(&self, path: impl AsRef<Utf8Path>) -> Result<()> {
+        let path = path.as_ref();
+        self.files.sync_file(path).doing(|| format!("flushing {path}"))
+    }
+    /// The directory's names are on the disk when this returns.
+    pub fn sync_dir(&self, path: impl AsRef<Utf8Path>) -> Result<()> {
+        let path = path.as_ref();
+        self.files.sync_dir(path).doing(|| format!("flushing {path}"))
+    }
+    /// Everything on the file system of `path` is on the disk when this returns.
+    pub fn sync_file_system(&self, path: impl AsRef<Utf8Path>) -> Result<()> {
+        let path = path.as_ref();
+        self.files.sync_file_system(path).doing(|| format!("flushing the file system of {path}"))
+    }
+    /// What is left on the file system of `path`.
+    pub fn space(&self, path: impl AsRef<Utf8Path>) -> Result<Space> {
+        let path = path.as_ref();
+        self.files.space(path).doing(|| format!("asking what is left at {path}"))
     }
 }
