@@ -38,6 +38,15 @@ pub struct State {
     pub unknown: Map<String, Value>,
 }
 
+impl State {
+    /// As it is written: for people too, and equal for equal states.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("its maps have string keys");
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
 /// What tells a machine from its clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
