@@ -230,3 +230,10 @@ impl Root {
         self.files.space(path).doing(|| format!("asking what is left at {path}"))
     }
 }
+
+impl Root {
+    /// Places a symbolic link, atomically, over whatever link is there.
+    pub fn link(&self, _path: impl AsRef<Utf8Path>, _target: impl AsRef<Utf8Path>) -> Result<Changed> {
+        unimplemented!()
+    }
+}

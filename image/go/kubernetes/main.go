@@ -28,7 +28,6 @@ import (
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
-
 func main() {
 	name := filepath.Base(os.Args[0])
 	var command *cobra.Command
@@ -45,7 +44,7 @@ func main() {
 		command = kubelet.NewKubeletCommand(context.Background())
 	case "kubectl":
 		// kubectl has its own way to words and exit code, as has kubeadm.
-		_ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
+		_, _ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
 		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 			kubectlerrors.CheckErr(err)
 		}
