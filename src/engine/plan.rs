@@ -44,9 +44,7 @@ impl<'a> Plan<'a> {
                     .hint("`edgeboot phase list` names them all"));
             }
         }
-        let wanted = |phase: &dyn Phase| {
-            phase.applies(node) && !node.skip_phases.iter().any(|name| is_within(phase.id().0, name))
-        };
+        let wanted = |phase: &dyn Phase| phase.applies(node) && !node.skip_phases.iter().any(|name| is_within(phase.id().0, name));
         Plan::of(table, &wanted)
     }
 

@@ -187,7 +187,9 @@ impl Status {
             RunResult::Ready => format!("ready: node {} after {:.1} s", self.node, self.seconds),
             RunResult::Offline => format!("offline: node {} runs, the network or the API server cannot be reached", self.node),
             RunResult::Unconfigured => self.message.clone(),
-            RunResult::Interrupted => format!("interrupted after {done}/{} phases; carries on when started again", self.phases.len()),
+            RunResult::Interrupted => {
+                format!("interrupted after {done}/{} phases; carries on when started again", self.phases.len())
+            }
             RunResult::Failed => match &self.error {
                 Some(failure) if failure.phase.is_empty() => failure.message.clone(),
                 Some(failure) => format!("{}: {}", failure.phase, failure.message),

@@ -1,6 +1,10 @@
 //! The file tree of the machine, and the one door through which files are placed: temporary files with their final mode from the
 //! start, one flush for the batch, renames, then the directories. A power cut leaves either the old file or the new one, whole.
 
+mod machine;
+mod place;
+mod verbs;
+
 use std::io;
 use std::io::{Read, Seek, Write};
 use std::sync::Arc;
@@ -9,7 +13,7 @@ pub use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::error::{IoContext, Result};
 
-use super::Changed;
+pub use place::Placement;
 
 /// What a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +102,10 @@ pub trait Files: Send + Sync + std::fmt::Debug {
     fn sync_dir(&self, path: &Utf8Path) -> io::Result<()>;
     /// Everything on the file system of `path` is on the disk when this returns.
     fn sync_file_system(&self, path: &Utf8Path) -> io::Result<()>;
+    /// The data of all these files is on the disk when this returns.
+    fn sync_batch(&self, files: Vec<Box<dyn WriteFile>>) -> io::Result<()> {
+        files.into_iter().try_for_each(|mut file| file.sync())
+    }
     /// What is left there.
     fn space(&self, path: &Utf8Path) -> io::Result<Space>;
 }
@@ -106,17 +114,6 @@ pub trait Files: Send + Sync + std::fmt::Debug {
 #[derive(Debug, Clone)]
 pub struct Root {
     files: Arc<dyn Files>,
-}
-
-/// A file to be placed: path, permission bits, content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
-    /// Where; parents are made (0755) when they are missing.
-    pub path: Utf8PathBuf,
-    /// Permission bits, from the moment the file exists.
-    pub mode: u32,
-    /// The content.
-    pub bytes: Vec<u8>,
 }
 
 impl Root {
@@ -128,13 +125,11 @@ impl Root {
     pub fn machine() -> Result<Root> {
         Self::at("/")
     }
-}
-
-impl Root {
     /// The tree below a folder (tests, `image/bake`).
-    pub fn at(_path: &str) -> Result<Root> {
-        unimplemented!()
+    pub fn at(path: &str) -> Result<Root> {
+        Ok(Root::over(Arc::new(machine::Tree::at(path)?)))
     }
+
     /// The content, following links; `None` when absent.
     pub fn read(&self, path: impl AsRef<Utf8Path>) -> Result<Option<Vec<u8>>> {
         let path = path.as_ref();
@@ -144,20 +139,6 @@ impl Root {
     pub fn read_text(&self, path: impl AsRef<Utf8Path>) -> Result<Option<String>> {
         Ok(self.read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
-    /// Places one file; see [`Root::put_groups`].
-    pub fn put(&self, path: impl AsRef<Utf8Path>, mode: u32, bytes: &[u8]) -> Result<Changed> {
-        self.put_groups(&[vec![Placement { path: path.as_ref().to_owned(), mode, bytes: bytes.to_vec() }]])
-    }
-    /// Places files: all temporaries are written with their final mode and flushed together; then group after group is renamed into
-    /// place, and a group's directories are flushed before the next group becomes visible. Files that are there already with the
-    /// same content and mode are left alone (same inode, same mtime).
-    pub fn put_groups(&self, _groups: &[Vec<Placement>]) -> Result<Changed> {
-        unimplemented!()
-    }
-}
-
-/// The single operations, each with its path in the error.
-impl Root {
     /// A stream of the content, following links; `None` when absent.
     pub fn open(&self, path: impl AsRef<Utf8Path>) -> Result<Option<Box<dyn ReadFile>>> {
         let path = path.as_ref();
@@ -167,6 +148,10 @@ impl Root {
     pub fn metadata(&self, path: impl AsRef<Utf8Path>) -> Result<Option<Metadata>> {
         let path = path.as_ref();
         self.files.metadata(path).doing(|| format!("looking at {path}"))
+    }
+    /// Whether something is there, be it a dangling link.
+    pub fn exists(&self, path: impl AsRef<Utf8Path>) -> Result<bool> {
+        Ok(self.metadata(path)?.is_some())
     }
     /// Sorted names in a directory; `None` when absent.
     pub fn list(&self, path: impl AsRef<Utf8Path>) -> Result<Option<Vec<String>>> {
@@ -178,8 +163,20 @@ impl Root {
         let path = path.as_ref();
         self.files.read_link(path).doing(|| format!("reading the link {path}"))
     }
-    /// A new file with its mode from the first instant; it fails when something is there. Neither atomic nor durable: for trees that
-    /// are renamed as a whole.
+    /// What is left on the file system on which `path` is, or will be once it is made.
+    pub fn space(&self, path: impl AsRef<Utf8Path>) -> Result<Space> {
+        let path = path.as_ref();
+        let mut there = path;
+        while self.files.metadata(there).doing(|| format!("looking at {there}"))?.is_none() {
+            there = there.parent().unwrap_or(Utf8Path::new("/"));
+        }
+        self.files.space(there).doing(|| format!("asking for the space left at {path}"))
+    }
+}
+
+/// The single operations, each with its path in the error. Neither atomic nor durable: for trees that are renamed as a whole.
+impl Root {
+    /// A new file with its mode from the first instant; it fails when something is there.
     pub fn create(&self, path: impl AsRef<Utf8Path>, mode: u32) -> Result<Box<dyn WriteFile>> {
         let path = path.as_ref();
         self.files.create(path, mode).doing(|| format!("creating {path}"))
@@ -209,6 +206,11 @@ impl Root {
         let path = path.as_ref();
         self.files.make_dir(path, mode).doing(|| format!("making {path}"))
     }
+    /// Writes into a file that exists, in place (kernel interfaces only: /proc/sys, /sys).
+    pub fn write_in_place(&self, path: impl AsRef<Utf8Path>, bytes: &[u8]) -> Result<()> {
+        let path = path.as_ref();
+        self.files.write_in_place(path, bytes).doing(|| format!("writing to {path}"))
+    }
     /// The file's data is on the disk when this returns.
     pub fn sync_file(&self, path: impl AsRef<Utf8Path>) -> Result<()> {
         let path = path.as_ref();
@@ -219,21 +221,16 @@ impl Root {
         let path = path.as_ref();
         self.files.sync_dir(path).doing(|| format!("flushing {path}"))
     }
-    /// Everything on the file system of `path` is on the disk when this returns.
+    /// Everything on the file system of `path` is on the disk when this returns: for large trees only.
     pub fn sync_file_system(&self, path: impl AsRef<Utf8Path>) -> Result<()> {
         let path = path.as_ref();
         self.files.sync_file_system(path).doing(|| format!("flushing the file system of {path}"))
     }
-    /// What is left on the file system of `path`.
-    pub fn space(&self, path: impl AsRef<Utf8Path>) -> Result<Space> {
-        let path = path.as_ref();
-        self.files.space(path).doing(|| format!("asking what is left at {path}"))
-    }
 }
 
-impl Root {
-    /// Places a symbolic link, atomically, over whatever link is there.
-    pub fn link(&self, _path: impl AsRef<Utf8Path>, _target: impl AsRef<Utf8Path>) -> Result<Changed> {
-        unimplemented!()
-    }
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
+
+#[cfg(test)]
+mod tests;

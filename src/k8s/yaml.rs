@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 /// `value` as a YAML document with sorted keys.
 pub fn text(value: &Value) -> String {
     let options = serde_saphyr::ser_options! { compact_list_indent: true, prefer_block_scalars: true };
-    let mut text = serde_saphyr::to_string_with_options(&sorted(value), options).expect("JSON values have string keys and serialise");
+    let mut text =
+        serde_saphyr::to_string_with_options(&sorted(value), options).expect("JSON values have string keys and serialise");
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -40,7 +41,50 @@ mod tests {
     /// The readers are Kubernetes' own: YAML 1.1, where `yes`, `on` and `0600` are no strings.
     #[test]
     fn strings_that_look_like_something_else_are_quoted() {
-        for string in ["yes", "no", "on", "Off", "y", "n", "~", "null", "true", "0", "0600", "0x1F", "1e3", ".5", "-1", "1_000", "1:30", "", " a", "a ", "a: b", "a #b", "- a", "*", "&a", "!a", "@a", "`a", "%a", "{a", "[a", "|", ">", "?", "=", "<<", "2026-11-21", "2001-01-01T00:00:00Z", "a\nb\n", "a\tb", "\u{7}", "ü"] {
+        for string in [
+            "yes",
+            "no",
+            "on",
+            "Off",
+            "y",
+            "n",
+            "~",
+            "null",
+            "true",
+            "0",
+            "0600",
+            "0x1F",
+            "1e3",
+            ".5",
+            "-1",
+            "1_000",
+            "1:30",
+            "",
+            " a",
+            "a ",
+            "a: b",
+            "a #b",
+            "- a",
+            "*",
+            "&a",
+            "!a",
+            "@a",
+            "`a",
+            "%a",
+            "{a",
+            "[a",
+            "|",
+            ">",
+            "?",
+            "=",
+            "<<",
+            "2026-11-21",
+            "2001-01-01T00:00:00Z",
+            "a\nb\n",
+            "a\tb",
+            "\u{7}",
+            "ü",
+        ] {
             let value = json!({ "key": string });
             let written = text(&value);
             let read: Value = serde_saphyr::from_str(&written).expect(&written);
