@@ -1,5 +1,9 @@
 //! The Kubernetes API as edgeboot uses it: a handful of verbs on plain JSON objects, through kube's client with the local endpoint,
-//! no proxy and no environment.
+//! no proxy, no environment and no discovery: the kinds that are used stand in a table.
+
+mod client;
+mod failure;
+mod resources;
 
 use std::sync::Arc;
 
@@ -9,31 +13,37 @@ use serde_json::Value;
 use crate::error::Result;
 
 use super::{Changed, Deadline};
-
-/// Names an object: `ObjectReference::new("v1", "ConfigMap", "configmaps").namespaced("kube-system").named("kubeadm-config")`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectReference {
-    /// For instance `v1` or `rbac.authorization.k8s.io/v1`.
-    pub api_version: String,
-    /// For instance `ConfigMap`.
-    pub kind: String,
-    /// For instance `configmaps`.
-    pub plural: String,
-    /// Empty for cluster-wide kinds.
-    pub namespace: String,
-    /// The object's name; empty for a list.
-    pub name: String,
-}
+pub use resources::ObjectReference;
 
 /// Makes clients from kubeconfigs.
 pub trait ApiConnector: Send + Sync + std::fmt::Debug {
-    /// A client with the first context of `kubeconfig`, talking to `server` (`https://address:port`) in place of the one it names.
+    /// A client with the current context of `kubeconfig`, talking to `server` (`https://address:port`) in place of the one it names.
     /// Makes no request yet.
     fn connect(&self, kubeconfig: &str, server: &str) -> Result<Arc<dyn Api>>;
 }
 
+/// How a server-side apply deals with fields that somebody else has set to something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Apply {
+    /// Nothing is changed; the answer is what would happen.
+    DryRun,
+    /// Such fields are a conflict, and nothing is changed.
+    Careful,
+    /// They become ours (`--force`).
+    Forced,
+}
+
+/// What a server-side apply came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Applied {
+    /// The object as it stands now (in a dry run: as it would stand).
+    Object(Value),
+    /// Somebody else has set some of the fields to something else; their names and managers, in the server's words.
+    Conflict(String),
+}
+
 /// A client. A server that does not answer, is starting, overloaded or electing is `Transient`; 401 and 403 are `Rejected`; 404 is
-/// `None` on a read.
+/// `None` on a read, and `Transient` on a write, for then the namespace is not there yet.
 #[async_trait]
 pub trait Api: Send + Sync + std::fmt::Debug {
     /// Whether `/readyz` says ok.
@@ -44,11 +54,11 @@ pub trait Api: Send + Sync + std::fmt::Debug {
     async fn list(&self, objects: &ObjectReference) -> Result<Vec<Value>>;
     /// Creates an object; [`Changed::No`] when one of that name is there already.
     async fn create(&self, object: &Value) -> Result<Changed>;
-    /// Server-side apply without force, as field manager `edgeboot`. A conflict is `Host` and names the other manager and fields.
-    async fn apply(&self, object: &Value) -> Result<Changed>;
+    /// Server-side apply as field manager `edgeboot`: creates the object, or changes the fields that it names.
+    async fn apply(&self, object: &Value, how: Apply) -> Result<Applied>;
     /// Replaces an object that was read before (its resourceVersion guards it); `Transient` on a conflict.
     async fn replace(&self, object: &Value) -> Result<()>;
-    /// A strategic merge patch (labels and taints of a Node, as kubeadm does).
+    /// A strategic merge patch (labels and taints of a Node, as kubeadm does). With a resourceVersion in it, a conflict is `Transient`.
     async fn patch(&self, object: &ObjectReference, patch: &Value) -> Result<Changed>;
     /// Deletes an object.
     async fn delete(&self, object: &ObjectReference) -> Result<Changed>;
@@ -63,5 +73,5 @@ pub trait Api: Send + Sync + std::fmt::Debug {
 
 /// The machine's own.
 pub fn machine() -> Arc<dyn ApiConnector> {
-    unimplemented!()
+    Arc::new(client::Connector)
 }

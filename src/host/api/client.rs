@@ -1,0 +1,284 @@
+//! The client of the machine: kube's, with raw JSON. Few connections are opened, for each costs the API server of a small machine a
+//! handshake; no request outlives its time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, pin_mut};
+use http::{Method, Request};
+use kube::config::Kubeconfig;
+use kube::core::WatchEvent;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, Kind, Result};
+
+use super::super::{Changed, Deadline};
+use super::failure::failure;
+use super::{Api, ApiConnector, Applied, Apply, ObjectReference};
+
+/// The field manager of everything that edgeboot writes.
+const FIELD_MANAGER: &str = "edgeboot";
+/// How many requests are under way at once, and so how many connections there are.
+const CONNECTIONS: usize = 4;
+/// How long one request may take: an etcd on a slow card needs seconds for a write.
+const REQUEST: Duration = Duration::from_secs(20);
+/// How long a watch is kept before it is renewed.
+const WATCH: Duration = Duration::from_secs(60);
+/// Between two watches when the server does not answer.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes clients.
+#[derive(Debug)]
+pub struct Connector;
+
+impl ApiConnector for Connector {
+    fn connect(&self, kubeconfig: &str, server: &str) -> Result<Arc<dyn Api>> {
+        let doing = || format!("reading a kubeconfig for {server}");
+        let wrong = |error: kube::config::KubeconfigError| {
+            // Its own words may quote the file, and the file holds a key.
+            tracing::debug!(kind = ?std::mem::discriminant(&error), "a kubeconfig is not usable");
+            Error::host(doing()).because("it is not a usable kubeconfig").hint("remove it; `edgeboot reconcile` makes it again")
+        };
+        let mut kubeconfig = Kubeconfig::from_yaml(kubeconfig).map_err(wrong)?;
+        for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+            // A proxy of the kubeconfig, or of the environment when it names none, is not for this machine's own server.
+            cluster.proxy_url = None;
+            cluster.server = Some(server.to_owned());
+        }
+        let mut config = kube::Config::try_from(kubeconfig).map_err(wrong)?;
+        config.proxy_url = None;
+        // The phases wait with a deadline and a reason; a retry below them would hide both.
+        config.default_retry = false;
+        config.connect_timeout = Some(Duration::from_secs(5));
+        config.write_timeout = Some(REQUEST);
+        let client = kube::Client::try_from(config).map_err(|error| failure(&doing(), error))?;
+        Ok(Arc::new(Client { client, server: server.to_owned(), permits: Semaphore::new(CONNECTIONS) }))
+    }
+}
+
+struct Client {
+    client: kube::Client,
+    server: String,
+    permits: Semaphore,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({})", self.server)
+    }
+}
+
+/// A request's content type and body.
+type Body<'a> = Option<(&'static str, &'a Value)>;
+
+const JSON: &str = "application/json";
+const APPLY: &str = "application/apply-patch+yaml";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+
+fn request(method: Method, path: &str, body: Body<'_>) -> Result<Request<Vec<u8>>> {
+    let mut builder = Request::builder().method(method).uri(path).header(http::header::ACCEPT, JSON);
+    let mut bytes = Vec::new();
+    if let Some((content_type, value)) = body {
+        builder = builder.header(http::header::CONTENT_TYPE, content_type);
+        bytes = serde_json::to_vec(value).map_err(|error| Error::internal(format!("writing a request for {path}")).because(error))?;
+    }
+    builder.body(bytes).map_err(|error| Error::internal(format!("making a request for {path}")).because(error))
+}
+
+/// Why a request did not give an object: the server refused it with a code, or it failed in another way.
+enum Unanswered {
+    Code(u16, Error),
+    Otherwise(Error),
+}
+
+impl Unanswered {
+    fn error(self) -> Error {
+        match self {
+            Unanswered::Code(_, error) | Unanswered::Otherwise(error) => error,
+        }
+    }
+}
+
+impl Client {
+    async fn text(&self, doing: &str, request: Request<Vec<u8>>) -> Result<String, Unanswered> {
+        let _permit = self.permits.acquire().await.map_err(|error| Unanswered::Otherwise(Error::internal(doing).because(error)))?;
+        match tokio::time::timeout(REQUEST, self.client.request_text(request)).await {
+            Ok(Ok(text)) => Ok(text),
+            Ok(Err(kube::Error::Api(status))) => {
+                Err(Unanswered::Code(status.code, failure(doing, kube::Error::Api(status))))
+            }
+            Ok(Err(error)) => Err(Unanswered::Otherwise(failure(doing, error))),
+            Err(_) => Err(Unanswered::Otherwise(
+                Error::transient(doing).because(format!("{} did not answer within {} s", self.server, REQUEST.as_secs())),
+            )),
+        }
+    }
+
+    async fn json(&self, doing: &str, method: Method, path: &str, body: Body<'_>) -> Result<Value, Unanswered> {
+        let request = request(method, path, body).map_err(Unanswered::Otherwise)?;
+        let text = self.text(doing, request).await?;
+        // The body may hold secrets: neither it nor the parser's words about it are shown.
+        serde_json::from_str(&text).map_err(|_| Unanswered::Otherwise(Error::transient(doing).because("the answer is not JSON")))
+    }
+
+    /// One list or watch of the single object that is waited for.
+    fn selection(object: &ObjectReference, more: &str) -> String {
+        format!("{}?fieldSelector=metadata.name%3D{}{more}", object.collection_path(), object.name)
+    }
+
+    /// Lists, then watches until the watch ends; the answer is in `Some` when `holds` became true.
+    async fn watch(
+        &self,
+        object: &ObjectReference,
+        holds: &(dyn for<'a> Fn(Option<&'a Value>) -> bool + Send + Sync),
+    ) -> Result<Option<Option<Value>>> {
+        let doing = format!("watching {object}");
+        let path = Self::selection(object, "");
+        let mut list = self.json(&doing, Method::GET, &path, None).await.map_err(Unanswered::error)?;
+        let version = list.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or("0").to_owned();
+        let standing = list.pointer_mut("/items/0").map(Value::take);
+        if holds(standing.as_ref()) {
+            return Ok(Some(standing.map(|object_found| typed(object, object_found))));
+        }
+        let more = format!("&watch=true&resourceVersion={version}&timeoutSeconds={}", WATCH.as_secs());
+        let request = request(Method::GET, &Self::selection(object, &more), None)?;
+        let events = self.client.request_events::<Value>(request).await.map_err(|error| failure(&doing, error))?;
+        pin_mut!(events);
+        while let Some(event) = events.next().await {
+            let standing = match event.map_err(|error| failure(&doing, error))? {
+                WatchEvent::Added(value) | WatchEvent::Modified(value) => Some(value),
+                WatchEvent::Deleted(_) => None,
+                WatchEvent::Bookmark(_) => continue,
+                WatchEvent::Error(_) => break,
+            };
+            if holds(standing.as_ref()) {
+                return Ok(Some(standing));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Items of a list carry neither apiVersion nor kind.
+fn typed(reference: &ObjectReference, mut object: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), Value::String(reference.api_version.clone()));
+        fields.insert("kind".to_owned(), Value::String(reference.kind.clone()));
+    }
+    object
+}
+
+/// A write that finds no namespace comes too early: the API server makes its own ones shortly after it is ready.
+fn written(result: Result<Value, Unanswered>) -> Result<Value> {
+    result.map_err(|unanswered| match unanswered {
+        Unanswered::Code(404, error) => error.with_kind(Kind::Transient),
+        other => other.error(),
+    })
+}
+
+fn version(object: &Value) -> Option<&str> {
+    object.pointer("/metadata/resourceVersion").and_then(Value::as_str)
+}
+
+#[async_trait]
+impl Api for Client {
+    async fn ready(&self) -> Result<bool> {
+        let doing = format!("asking {} whether it is ready", self.server);
+        match self.text(&doing, request(Method::GET, "/readyz", None)?).await {
+            Ok(text) => Ok(text.trim() == "ok"),
+            Err(Unanswered::Code(500.., _)) => Ok(false),
+            Err(other) => Err(other.error()),
+        }
+    }
+
+    async fn read(&self, object: &ObjectReference) -> Result<Option<Value>> {
+        match self.json(&format!("reading {object}"), Method::GET, &object.path(), None).await {
+            Ok(value) => Ok(Some(value)),
+            Err(Unanswered::Code(404, _)) => Ok(None),
+            Err(other) => Err(other.error()),
+        }
+    }
+
+    async fn list(&self, objects: &ObjectReference) -> Result<Vec<Value>> {
+        let doing = format!("listing {objects}");
+        let mut list = self.json(&doing, Method::GET, &objects.collection_path(), None).await.map_err(Unanswered::error)?;
+        let items = list.pointer_mut("/items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
+        Ok(items.into_iter().map(|item| typed(objects, item)).collect())
+    }
+
+    async fn create(&self, object: &Value) -> Result<Changed> {
+        let reference = ObjectReference::of(object)?;
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", reference.collection_path());
+        match self.json(&format!("creating {reference}"), Method::POST, &path, Some((JSON, object))).await {
+            Err(Unanswered::Code(409, _)) => Ok(Changed::No),
+            result => written(result).map(|_| Changed::Yes),
+        }
+    }
+
+    async fn apply(&self, object: &Value, how: Apply) -> Result<Applied> {
+        let reference = ObjectReference::of(object)?;
+        let options = match how {
+            Apply::DryRun => "force=false&dryRun=All",
+            Apply::Careful => "force=false",
+            Apply::Forced => "force=true",
+        };
+        let path = format!("{}?fieldManager={FIELD_MANAGER}&{options}", reference.path());
+        match self.json(&format!("applying {reference}"), Method::PATCH, &path, Some((APPLY, object))).await {
+            Err(Unanswered::Code(409, error)) if error.to_string().contains("conflict with") => {
+                Ok(Applied::Conflict(error.to_string()))
+            }
+            result => written(result).map(Applied::Object),
+        }
+    }
+
+    async fn replace(&self, object: &Value) -> Result<()> {
+        let reference = ObjectReference::of(object)?;
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", reference.path());
+        let result = self.json(&format!("replacing {reference}"), Method::PUT, &path, Some((JSON, object))).await;
+        written(result).map(drop)
+    }
+
+    async fn patch(&self, object: &ObjectReference, patch: &Value) -> Result<Changed> {
+        let doing = format!("changing {object}");
+        let before = self.read(object).await?;
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", object.path());
+        let after = written(self.json(&doing, Method::PATCH, &path, Some((STRATEGIC, patch))).await)?;
+        let same = before.as_ref().and_then(version) == version(&after);
+        Ok(if same { Changed::No } else { Changed::Yes })
+    }
+
+    async fn delete(&self, object: &ObjectReference) -> Result<Changed> {
+        match self.json(&format!("deleting {object}"), Method::DELETE, &object.path(), None).await {
+            Ok(_) => Ok(Changed::Yes),
+            Err(Unanswered::Code(404, _)) => Ok(Changed::No),
+            Err(other) => Err(other.error()),
+        }
+    }
+
+    async fn wait(
+        &self,
+        object: &ObjectReference,
+        holds: &(dyn for<'a> Fn(Option<&'a Value>) -> bool + Send + Sync),
+        deadline: &Deadline,
+    ) -> Result<Option<Value>> {
+        let mut last: Option<Error> = None;
+        loop {
+            let watched = tokio::time::timeout((WATCH + REQUEST).min(deadline.left()), self.watch(object, holds)).await;
+            match watched {
+                Ok(Ok(Some(standing))) => return Ok(standing),
+                Ok(Ok(None)) | Err(_) => {}
+                Ok(Err(error)) if error.kind() == Kind::Transient => last = Some(error),
+                Ok(Err(error)) => return Err(error),
+            }
+            if deadline.passed() {
+                return Err(match last {
+                    Some(last) => deadline.exceeded().because(last),
+                    None => deadline.exceeded(),
+                });
+            }
+            tokio::time::sleep(PAUSE.min(deadline.left())).await;
+        }
+    }
+}
