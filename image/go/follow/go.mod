@@ -1,0 +1,3 @@
+module edgeboot.io/image/follow
+
+go 1.26
