@@ -4,4 +4,5 @@ pub mod arguments;
 pub mod names;
 pub mod patches;
 pub mod static_pods;
+pub mod units;
 pub mod yaml;
