@@ -1,1 +1,105 @@
-//! Words in, exit codes out; the only place that prints.
+//! Words in, exit codes out; the only place that prints. One file a command; what a run of the phases has in common is in `session`,
+//! who listens to it in `listeners`.
+
+pub mod phase;
+pub mod status;
+pub mod version;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::error::{Error, Result};
+
+/// Turns this machine into a Kubernetes node, and keeps it one.
+///
+/// edgeboot reads what the machine shall be (/etc/edgeboot/config.yaml), installs the container runtime and the kubelet from a
+/// package, founds a cluster, and tells systemd when it is done. Every step can be repeated: after a failure or a power cut, run
+/// `edgeboot reconcile`.
+#[derive(Debug, Parser)]
+#[command(name = "edgeboot", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// How it prints.
+    #[command(flatten)]
+    pub global: Global,
+    /// What it does.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 2 `plan --exit-code` found something to do; 64 usage; 69 this machine is not fit; \
+70 a bug in edgeboot; 75 try again later; 77 a credential was refused; 78 the configuration is wrong.";
+
+/// Options of every command.
+#[derive(Debug, Args, Clone)]
+pub struct Global {
+    /// How results are printed.
+    #[arg(short = 'o', long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Says more; may be repeated or given a number (kubeadm's `-v=5`).
+    #[arg(short = 'v', long = "verbosity", global = true, value_name = "LEVEL", num_args = 0..=1, default_value_t = 0, default_missing_value = "1", require_equals = true)]
+    pub verbosity: u8,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What edgeboot does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Says how the last run stands or ended, phase by phase.
+    #[command(after_help = "Example:\n  edgeboot status -o json | jq .result")]
+    Status(status::StatusCommand),
+    /// Lists the phases.
+    #[command(subcommand)]
+    Phase(phase::PhaseCommand),
+    /// Says which edgeboot this is.
+    Version(version::Version),
+}
+
+/// Runs a command.
+pub async fn main(cli: Cli) -> ExitCode {
+    let Cli { global, command } = cli;
+    let result = match command {
+        Command::Status(command) => command.run(&global),
+        Command::Phase(command) => command.run(&global),
+        Command::Version(command) => command.run(&global),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+/// Prints a failure and says the exit code: the one place that does.
+pub fn failed(error: &Error) -> ExitCode {
+    print_error(&format!("edgeboot: {}", error.render()));
+    ExitCode::from(error.kind().exit_code())
+}
+
+/// Prints results to standard output. A reader that has gone away is no failure.
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{text}").is_ok() {
+        let _ = out.flush();
+    }
+}
+
+/// Prints to standard error.
+pub fn print_error(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Prints a value as JSON.
+pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::internal("writing JSON").because(error))?;
+    print(&text);
+    Ok(())
+}

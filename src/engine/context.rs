@@ -157,9 +157,7 @@ impl Context {
     }
     /// What an object is called in plans and in the ledger: `Kind namespace/name`.
     pub fn object_name(object: &Value) -> String {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (kind, namespace, name) = (text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
-        if namespace.is_empty() { format!("{kind} {name}") } else { format!("{kind} {namespace}/{name}") }
+        crate::host::api::object_name(object)
     }
 }
 

@@ -63,6 +63,9 @@ pub trait Listener: Send + Sync {
 pub struct Status {
     /// Of this format.
     pub schema: u32,
+    /// Which run this is: the process that makes it.
+    #[serde(default)]
+    pub run: u32,
     /// How it stands.
     pub result: RunResult,
     /// The node's name, once known.
@@ -159,6 +162,7 @@ impl Default for Status {
     fn default() -> Self {
         Status {
             schema: 1,
+            run: std::process::id(),
             result: RunResult::Running,
             node: String::new(),
             seconds: 0.0,

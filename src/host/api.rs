@@ -75,3 +75,12 @@ pub trait Api: Send + Sync + std::fmt::Debug {
 pub fn machine() -> Arc<dyn ApiConnector> {
     Arc::new(client::Connector)
 }
+
+/// What an object is called in plans and in the ledger: `Kind namespace/name`.
+pub fn object_name(object: &Value) -> String {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    match (text("/kind"), text("/metadata/namespace"), text("/metadata/name")) {
+        (kind, "", name) => format!("{kind} {name}"),
+        (kind, namespace, name) => format!("{kind} {namespace}/{name}"),
+    }
+}

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod clock;
 pub mod containers;
+pub mod fake;
 pub mod http;
 pub mod kernel;
 pub mod lock;
@@ -13,6 +14,7 @@ pub mod net;
 pub mod notify;
 pub mod root;
 pub mod systemd;
+pub mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -82,7 +82,8 @@ fn request(method: Method, path: &str, body: Body<'_>) -> Result<Request<Vec<u8>
     let mut bytes = Vec::new();
     if let Some((content_type, value)) = body {
         builder = builder.header(http::header::CONTENT_TYPE, content_type);
-        bytes = serde_json::to_vec(value).map_err(|error| Error::internal(format!("writing a request for {path}")).because(error))?;
+        bytes =
+            serde_json::to_vec(value).map_err(|error| Error::internal(format!("writing a request for {path}")).because(error))?;
     }
     builder.body(bytes).map_err(|error| Error::internal(format!("making a request for {path}")).because(error))
 }
@@ -106,13 +107,13 @@ impl Client {
         let _permit = self.permits.acquire().await.map_err(|error| Unanswered::Otherwise(Error::internal(doing).because(error)))?;
         match tokio::time::timeout(REQUEST, self.client.request_text(request)).await {
             Ok(Ok(text)) => Ok(text),
-            Ok(Err(kube::Error::Api(status))) => {
-                Err(Unanswered::Code(status.code, failure(doing, kube::Error::Api(status))))
-            }
+            Ok(Err(kube::Error::Api(status))) => Err(Unanswered::Code(status.code, failure(doing, kube::Error::Api(status)))),
             Ok(Err(error)) => Err(Unanswered::Otherwise(failure(doing, error))),
-            Err(_) => Err(Unanswered::Otherwise(
-                Error::transient(doing).because(format!("{} did not answer within {} s", self.server, REQUEST.as_secs())),
-            )),
+            Err(_) => Err(Unanswered::Otherwise(Error::transient(doing).because(format!(
+                "{} did not answer within {} s",
+                self.server,
+                REQUEST.as_secs()
+            )))),
         }
     }
 

@@ -14,10 +14,9 @@ pub fn failure(doing: &str, error: kube::Error) -> Error {
         (_, Some(why)) => Error::host(doing)
             .because(format!("the API server's certificate is not what the kubeconfig's CA vouches for: {why}"))
             .hint("compare the clock, and the CA in /etc/kubernetes/pki with the one in the kubeconfig"),
-        (
-            kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) | kube::Error::FromUtf8(_),
-            None,
-        ) => Error::transient(doing).because(error),
+        (kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) | kube::Error::FromUtf8(_), None) => {
+            Error::transient(doing).because(error)
+        }
         _ => Error::host(doing).because(error),
     }
 }
@@ -33,7 +32,9 @@ fn refusal(doing: &str, code: u16, message: &str) -> Error {
     let message = if message.is_empty() { format!("HTTP {code}") } else { message.to_owned() };
     let error = Error::new(kind, doing).because(message);
     if kind == Kind::Rejected {
-        error.hint("the kubeconfig may belong to another cluster, or its certificate may have expired: `kubeadm certs check-expiration`")
+        error.hint(
+            "the kubeconfig may belong to another cluster, or its certificate may have expired: `kubeadm certs check-expiration`",
+        )
     } else {
         error
     }

@@ -77,7 +77,9 @@ impl ObjectReference {
                 Ok(ObjectReference::new(api_version, kind, plural).namespaced(text("/metadata/namespace")).named(name))
             }
             Some(_) => Err(Error::internal(format!("addressing a {kind}")).because("it has no name")),
-            None => Err(Error::internal(format!("addressing a {api_version} {kind}")).because("the table of kinds does not have it")),
+            None => {
+                Err(Error::internal(format!("addressing a {api_version} {kind}")).because("the table of kinds does not have it"))
+            }
         }
     }
 
@@ -136,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_kind_that_is_not_in_the_table_is_named() {
-        let error = ObjectReference::of(&json!({"apiVersion": "v1", "kind": "Gadget", "metadata": {"name": "x"}})).expect_err("unknown");
+        let error =
+            ObjectReference::of(&json!({"apiVersion": "v1", "kind": "Gadget", "metadata": {"name": "x"}})).expect_err("unknown");
         assert!(error.to_string().contains("v1 Gadget"), "{error}");
     }
 }

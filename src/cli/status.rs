@@ -1,0 +1,70 @@
+//! `edgeboot status`: how the last run stands or ended, from /run/edgeboot/status.json.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use crate::engine::progress::{PhaseState, RunResult, Status};
+use crate::error::{Error, Result};
+use crate::host::Root;
+use crate::k8s::names;
+
+use super::{Global, Output, print, print_json};
+
+/// `edgeboot status`.
+#[derive(Debug, Args)]
+pub struct StatusCommand {}
+
+impl StatusCommand {
+    /// Prints it.
+    pub fn run(&self, global: &Global) -> Result<()> {
+        let root = Root::machine()?;
+        let Some(status) = read(&root)? else {
+            return Err(Error::host(format!("reading {}", names::STATUS))
+                .because("edgeboot has not run since this machine was switched on")
+                .hint("`systemctl status edgeboot` says why; `edgeboot reconcile` runs it now"));
+        };
+        match global.output {
+            Output::Json => print_json(&status),
+            Output::Text => {
+                print(&render(&status));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The last status; `None` when there was no run since boot.
+pub fn read(root: &Root) -> Result<Option<Status>> {
+    let Some(bytes) = root.read(names::STATUS)? else { return Ok(None) };
+    let status =
+        serde_json::from_slice(&bytes).map_err(|error| Error::host(format!("reading {}", names::STATUS)).because(error))?;
+    Ok(Some(status))
+}
+
+/// The status for people.
+pub fn render(status: &Status) -> String {
+    let mut text = status.line();
+    for phase in &status.phases {
+        let word = match phase.state {
+            PhaseState::Pending if status.result == RunResult::Running => "waits its turn".to_owned(),
+            PhaseState::Pending => "not reached".to_owned(),
+            PhaseState::Running if phase.waiting_for.is_empty() => format!("at work ({:.1} s)", phase.seconds),
+            PhaseState::Running => format!("waits for {} ({:.1} s)", phase.waiting_for, phase.seconds),
+            PhaseState::Done => format!("done ({:.1} s)", phase.seconds),
+            PhaseState::Unchanged => "nothing to do".to_owned(),
+            PhaseState::Failed => "failed".to_owned(),
+        };
+        let _ = write!(text, "\n  {:<40} {word}", phase.id);
+        for kept in &phase.kept {
+            let _ = write!(text, "\n    kept: {kept}");
+        }
+    }
+    if let Some(failure) = &status.error {
+        let _ = write!(text, "\nfailed ({}): {}", failure.kind, failure.message);
+        if !failure.hint.is_empty() {
+            let _ = write!(text, "\n  hint: {}", failure.hint);
+        }
+    }
+    text
+}

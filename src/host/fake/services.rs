@@ -1,0 +1,493 @@
+//! The services of the fake machine: a systemd whose units come from the file tree, a containerd that stores images, a kubelet that
+//! starts what its manifests say and registers its node, and an API server that keeps objects. Each does as little as edgeboot relies
+//! on, and everything that changes something burns the fuse.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::{FakeFiles, Fuse};
+use crate::error::{Error, Result};
+use crate::host::api::{Api, ApiConnector, Applied, Apply, ObjectReference, object_name};
+use crate::host::clock::{Clock, Timestamp};
+use crate::host::containers::{Containers, RuntimeStatus, Socket, StoredImage};
+use crate::host::http::Http;
+use crate::host::net::{Address, DefaultRoute, Interfaces, Listener, Net};
+use crate::host::root::{Files as _, Utf8Path, Utf8PathBuf};
+use crate::host::systemd::{Systemd, UnitStatus};
+use crate::host::{Changed, Deadline};
+
+#[derive(Debug, Default)]
+struct Running {
+    /// Active units.
+    active: BTreeSet<String>,
+    /// Units whose files systemd has read, with their text.
+    loaded: BTreeMap<String, Vec<u8>>,
+    environment: BTreeSet<String>,
+    starts: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Stored {
+    images: BTreeMap<String, (String, bool)>,
+    objects: BTreeMap<String, Value>,
+    version: u64,
+}
+
+/// The services.
+#[derive(Debug)]
+pub struct Services {
+    fuse: Arc<Fuse>,
+    files: Arc<FakeFiles>,
+    running: Mutex<Running>,
+    stored: Mutex<Stored>,
+    interfaces: Mutex<Interfaces>,
+    now: Mutex<Timestamp>,
+    /// D-Bus calls and API writes since it was made: what a second boot must not repeat.
+    writes: Mutex<Vec<String>>,
+}
+
+fn down(why: &std::io::Error) -> Error {
+    Error::transient("asking a service").because(why.to_string())
+}
+
+impl Services {
+    pub(super) fn new(fuse: Arc<Fuse>, files: Arc<FakeFiles>) -> Services {
+        let address: IpAddr = "10.77.0.11".parse().expect("an address");
+        let interfaces = Interfaces {
+            addresses: vec![Address { interface: "eth0".into(), ip: address, prefix: 24, global: true }],
+            default_routes: vec![DefaultRoute {
+                interface: "eth0".into(),
+                gateway: "10.77.0.1".parse().ok(),
+                source: None,
+                ipv6: false,
+                metric: 0,
+            }],
+        };
+        Services {
+            fuse,
+            files,
+            running: Mutex::default(),
+            stored: Mutex::default(),
+            interfaces: Mutex::new(interfaces),
+            now: Mutex::new("2026-11-21T09:00:00Z".parse().expect("a time")),
+            writes: Mutex::default(),
+        }
+    }
+
+    /// What the network is from now on.
+    pub fn set_interfaces(&self, interfaces: Interfaces) {
+        *lock(&self.interfaces) = interfaces;
+    }
+    /// What time it is from now on.
+    pub fn set_now(&self, now: Timestamp) {
+        *lock(&self.now) = now;
+    }
+    /// What was changed through the services, and forgets it.
+    pub fn take_writes(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.writes))
+    }
+    /// The objects of the cluster, by name.
+    pub fn objects(&self) -> BTreeMap<String, Value> {
+        lock(&self.stored).objects.clone()
+    }
+    /// Somebody changes an object behind edgeboot's back.
+    pub fn edit_object(&self, name: &str, edit: impl FnOnce(&mut Value)) {
+        if let Some(object) = lock(&self.stored).objects.get_mut(name) {
+            edit(object);
+        }
+    }
+    /// The images of the runtime.
+    pub fn image_names(&self) -> Vec<String> {
+        lock(&self.stored).images.keys().cloned().collect()
+    }
+
+    /// Power on: enabled units start.
+    pub(super) fn boot(&self) {
+        *lock(&self.running) = Running::default();
+        let folder = Utf8Path::new("/etc/systemd/system/multi-user.target.wants");
+        for unit in self.files.list(folder).ok().flatten().unwrap_or_default() {
+            let mut running = lock(&self.running);
+            if let Some(text) = self.unit_text(&unit) {
+                running.loaded.insert(unit.clone(), text);
+                running.active.insert(unit);
+            }
+        }
+        self.settle();
+    }
+
+    fn wrote(&self, what: String) -> Result<()> {
+        self.fuse.burn().map_err(|error| down(&error))?;
+        lock(&self.writes).push(what);
+        Ok(())
+    }
+    fn alive(&self) -> Result<()> {
+        self.fuse.alive().map_err(|error| down(&error))
+    }
+    fn unit_text(&self, unit: &str) -> Option<Vec<u8>> {
+        let folders = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"];
+        let mut text = folders.iter().find_map(|folder| self.files.read(&Utf8Path::new(folder).join(unit)).ok().flatten())?;
+        for folder in folders {
+            let drop_ins = Utf8Path::new(folder).join(format!("{unit}.d"));
+            for name in self.files.list(&drop_ins).ok().flatten().unwrap_or_default() {
+                text.extend(self.files.read(&drop_ins.join(name)).ok().flatten().unwrap_or_default());
+            }
+        }
+        Some(text)
+    }
+    fn is_active(&self, unit: &str) -> bool {
+        lock(&self.running).active.contains(unit)
+    }
+    fn manifest(&self, name: &str) -> bool {
+        let path = Utf8PathBuf::from(format!("/etc/kubernetes/manifests/{name}.yaml"));
+        self.files.read(&path).ok().flatten().is_some_and(|bytes| !bytes.is_empty())
+    }
+    /// The API server answers when the kubelet runs it, and etcd.
+    fn serves(&self) -> bool {
+        self.is_active("kubelet.service") && self.manifest("etcd") && self.manifest("kube-apiserver")
+    }
+    /// What the kubelet and the controller manager do once the API server answers.
+    fn settle(&self) {
+        if !self.serves() {
+            return;
+        }
+        let mut stored = lock(&self.stored);
+        for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+            let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
+            stored.objects.entry(format!("Namespace {namespace}")).or_insert(object);
+        }
+        let name = self.files.read(Utf8Path::new("/etc/hostname")).ok().flatten();
+        let name = String::from_utf8_lossy(&name.unwrap_or_default()).trim().to_owned();
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": { "name": name, "labels": {}, "resourceVersion": "1" },
+            "spec": { "podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"], "taints": [] },
+            "status": { "conditions": [{ "type": "Ready", "status": "True" }] }
+        });
+        stored.objects.entry(format!("Node {name}")).or_insert(node);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no panic while it is held")
+}
+
+#[async_trait]
+impl Systemd for Services {
+    async fn reload(&self) -> Result<()> {
+        self.wrote("Reload".to_owned())?;
+        let units: Vec<String> = lock(&self.running).loaded.keys().cloned().collect();
+        for unit in units {
+            if let Some(text) = self.unit_text(&unit) {
+                lock(&self.running).loaded.insert(unit, text);
+            }
+        }
+        Ok(())
+    }
+    async fn enable(&self, unit: &str, runtime: bool) -> Result<Changed> {
+        let top = if runtime { "/run" } else { "/etc" };
+        let link = Utf8PathBuf::from(format!("{top}/systemd/system/multi-user.target.wants/{unit}"));
+        self.alive()?;
+        if self.files.read_link(&link).ok().flatten().is_some() {
+            return Ok(Changed::No);
+        }
+        self.wrote(format!("EnableUnitFiles {unit}"))?;
+        // systemd makes links and folders without flushing them.
+        let folder = link.parent().expect("it has one");
+        if self.files.metadata(folder).ok().flatten().is_none() {
+            self.files.make_dir(folder, 0o755).map_err(|error| down(&error))?;
+        }
+        let target = Utf8PathBuf::from(format!("{top}/systemd/system/{unit}"));
+        self.files.symlink(&link, &target).map_err(|error| down(&error))?;
+        Ok(Changed::Yes)
+    }
+    async fn disable(&self, unit: &str) -> Result<Changed> {
+        let link = Utf8PathBuf::from(format!("/etc/systemd/system/multi-user.target.wants/{unit}"));
+        if self.files.read_link(&link).ok().flatten().is_none() {
+            return Ok(Changed::No);
+        }
+        self.wrote(format!("DisableUnitFiles {unit}"))?;
+        self.files.remove_file(&link).map_err(|error| down(&error))?;
+        Ok(Changed::Yes)
+    }
+    async fn start(&self, unit: &str, _deadline: &Deadline) -> Result<Changed> {
+        self.alive()?;
+        if self.is_active(unit) {
+            return Ok(Changed::No);
+        }
+        let Some(text) = self.unit_text(unit) else {
+            return Err(Error::host(format!("starting {unit}")).because("there is no such unit"));
+        };
+        self.wrote(format!("StartUnit {unit}"))?;
+        {
+            let mut running = lock(&self.running);
+            running.loaded.insert(unit.to_owned(), text);
+            running.active.insert(unit.to_owned());
+            running.starts.push(unit.to_owned());
+        }
+        self.settle();
+        Ok(Changed::Yes)
+    }
+    async fn start_without_waiting(&self, unit: &str) -> Result<()> {
+        self.start(unit, &Deadline::after(Duration::from_secs(1), "a start")).await.map(drop)
+    }
+    async fn restart(&self, unit: &str, deadline: &Deadline) -> Result<()> {
+        self.alive()?;
+        lock(&self.running).active.remove(unit);
+        self.start(unit, deadline).await.map(drop)
+    }
+    async fn stop(&self, unit: &str, _deadline: &Deadline) -> Result<Changed> {
+        if !self.is_active(unit) {
+            return Ok(Changed::No);
+        }
+        self.wrote(format!("StopUnit {unit}"))?;
+        lock(&self.running).active.remove(unit);
+        Ok(Changed::Yes)
+    }
+    async fn status(&self, unit: &str) -> Result<Option<UnitStatus>> {
+        self.alive()?;
+        let Some(text) = self.unit_text(unit) else { return Ok(None) };
+        let link = Utf8PathBuf::from(format!("/etc/systemd/system/multi-user.target.wants/{unit}"));
+        let enabled = self.files.read_link(&link).ok().flatten().is_some();
+        let running = lock(&self.running);
+        let active = running.active.contains(unit);
+        Ok(Some(UnitStatus {
+            load_state: "loaded".into(),
+            active_state: if active { "active" } else { "inactive" }.into(),
+            sub_state: if active { "running" } else { "dead" }.into(),
+            unit_file_state: if enabled { "enabled" } else { "disabled" }.into(),
+            result: "success".into(),
+            need_daemon_reload: running.loaded.get(unit).is_some_and(|loaded| *loaded != text),
+            main_pid: if active { 100 } else { 0 },
+            ..UnitStatus::default()
+        }))
+    }
+    async fn journal(&self, _unit: &str, _lines: u32) -> Vec<String> {
+        Vec::new()
+    }
+    async fn set_environment(&self, assignments: &[String]) -> Result<Changed> {
+        self.alive()?;
+        let known = assignments.iter().all(|assignment| lock(&self.running).environment.contains(assignment));
+        if known {
+            return Ok(Changed::No);
+        }
+        self.wrote("SetEnvironment".to_owned())?;
+        lock(&self.running).environment.extend(assignments.iter().cloned());
+        Ok(Changed::Yes)
+    }
+}
+
+#[async_trait]
+impl Net for Services {
+    async fn interfaces(&self) -> Result<Interfaces> {
+        self.alive()?;
+        Ok(lock(&self.interfaces).clone())
+    }
+    async fn changed(&self, _seen: &Interfaces, deadline: &Deadline) -> Result<Interfaces> {
+        Err(deadline.exceeded())
+    }
+    async fn listener(&self, _port: u16) -> Result<Option<Listener>> {
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Clock for Services {
+    fn now(&self) -> Timestamp {
+        *lock(&self.now)
+    }
+    async fn synchronized(&self) -> Result<bool> {
+        Ok(true)
+    }
+    async fn synchronizing(&self) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+#[async_trait]
+impl Http for Services {
+    async fn status(&self, url: &str, _total: Duration) -> Result<Option<u16>> {
+        self.alive()?;
+        let up = if url.contains(":10248/") {
+            self.is_active("kubelet.service")
+        } else if url.contains(":10257/") {
+            self.serves() && self.manifest("kube-controller-manager")
+        } else {
+            self.serves() && self.manifest("kube-scheduler")
+        };
+        Ok(up.then_some(200))
+    }
+}
+
+#[async_trait]
+impl Containers for Services {
+    async fn status(&self, _socket: &Socket) -> Result<Option<RuntimeStatus>> {
+        self.alive()?;
+        Ok(self.is_active("containerd.service").then(|| RuntimeStatus {
+            name: "containerd".into(),
+            version: "v2.2.9".into(),
+            ready: true,
+            message: String::new(),
+            has_runtime_config: true,
+        }))
+    }
+    async fn images(&self, _socket: &Socket) -> Result<Vec<StoredImage>> {
+        self.alive()?;
+        let stored = lock(&self.stored);
+        let image = |(name, (digest, pinned)): (&String, &(String, bool))| StoredImage {
+            name: name.clone(),
+            digest: digest.clone(),
+            pinned: *pinned,
+        };
+        Ok(stored.images.iter().map(image).collect())
+    }
+    async fn import(
+        &self,
+        _socket: &Socket,
+        _ctr: &Utf8PathBuf,
+        archive: Box<dyn Read + Send>,
+        _deadline: &Deadline,
+    ) -> Result<()> {
+        self.wrote("Import".to_owned())?;
+        let mut entries = tar::Archive::new(archive);
+        let failed = |error: std::io::Error| Error::host("importing images").because(error);
+        let mut index = Value::Null;
+        for entry in entries.entries().map_err(failed)? {
+            let mut entry = entry.map_err(failed)?;
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).map_err(failed)?;
+            if entry.path_bytes().as_ref() == b"index.json" {
+                index = serde_json::from_slice(&bytes).unwrap_or_default();
+            }
+        }
+        for manifest in index["manifests"].as_array().into_iter().flatten() {
+            let name = manifest["annotations"]["io.containerd.image.name"].as_str().unwrap_or_default().to_owned();
+            let digest = manifest["digest"].as_str().unwrap_or_default().to_owned();
+            lock(&self.stored).images.insert(name, (digest, false));
+        }
+        Ok(())
+    }
+    async fn pin(&self, _socket: &Socket, name: &str) -> Result<Changed> {
+        self.wrote(format!("Pin {name}"))?;
+        if let Some((_, pinned)) = lock(&self.stored).images.get_mut(name) {
+            *pinned = true;
+        }
+        Ok(Changed::Yes)
+    }
+    async fn remove_pods(&self, _socket: &Socket, _deadline: &Deadline) -> Result<u32> {
+        Ok(0)
+    }
+}
+
+/// Makes clients of the fake API server.
+#[derive(Debug)]
+pub struct Connector(pub Arc<Services>);
+
+impl ApiConnector for Connector {
+    fn connect(&self, _kubeconfig: &str, _server: &str) -> Result<Arc<dyn Api>> {
+        Ok(Arc::new(Client(self.0.clone())))
+    }
+}
+
+/// A client of the fake API server.
+#[derive(Debug)]
+struct Client(Arc<Services>);
+
+impl Client {
+    fn open(&self) -> Result<()> {
+        self.0.alive()?;
+        if self.0.serves() { Ok(()) } else { Err(Error::transient("asking the API server").because("connection refused")) }
+    }
+    fn store(&self, name: &str, mut object: Value) {
+        let mut stored = lock(&self.0.stored);
+        stored.version += 1;
+        object["metadata"]["resourceVersion"] = json!(stored.version.to_string());
+        stored.objects.insert(name.to_owned(), object);
+    }
+}
+
+fn name_of_reference(object: &ObjectReference) -> String {
+    match object.namespace.as_str() {
+        "" => format!("{} {}", object.kind, object.name),
+        namespace => format!("{} {namespace}/{}", object.kind, object.name),
+    }
+}
+
+#[async_trait]
+impl Api for Client {
+    async fn ready(&self) -> Result<bool> {
+        self.0.alive()?;
+        Ok(self.0.serves())
+    }
+    async fn read(&self, object: &ObjectReference) -> Result<Option<Value>> {
+        self.open()?;
+        Ok(lock(&self.0.stored).objects.get(&name_of_reference(object)).cloned())
+    }
+    async fn list(&self, objects: &ObjectReference) -> Result<Vec<Value>> {
+        self.open()?;
+        let prefix = name_of_reference(objects);
+        let stored = lock(&self.0.stored);
+        Ok(stored.objects.iter().filter(|(name, _)| name.starts_with(&prefix)).map(|(_, object)| object.clone()).collect())
+    }
+    async fn create(&self, object: &Value) -> Result<Changed> {
+        self.open()?;
+        let name = object_name(object);
+        if lock(&self.0.stored).objects.contains_key(&name) {
+            return Ok(Changed::No);
+        }
+        self.0.wrote(format!("POST {name}"))?;
+        self.store(&name, object.clone());
+        Ok(Changed::Yes)
+    }
+    async fn apply(&self, object: &Value, how: Apply) -> Result<Applied> {
+        self.open()?;
+        let name = object_name(object);
+        let mut merged = lock(&self.0.stored).objects.get(&name).cloned().unwrap_or_else(|| json!({}));
+        json_patch::merge(&mut merged, object);
+        let standing = lock(&self.0.stored).objects.get(&name) == Some(&merged);
+        if how != Apply::DryRun && !standing {
+            self.0.wrote(format!("PATCH {name}"))?;
+            self.store(&name, merged.clone());
+        }
+        Ok(Applied::Object(merged))
+    }
+    async fn replace(&self, object: &Value) -> Result<()> {
+        self.open()?;
+        let name = object_name(object);
+        self.0.wrote(format!("PUT {name}"))?;
+        self.store(&name, object.clone());
+        Ok(())
+    }
+    async fn patch(&self, object: &ObjectReference, patch: &Value) -> Result<Changed> {
+        self.open()?;
+        let name = name_of_reference(object);
+        let Some(mut merged) = lock(&self.0.stored).objects.get(&name).cloned() else {
+            return Err(Error::transient(format!("patching {name}")).because("it does not exist"));
+        };
+        self.0.wrote(format!("PATCH {name}"))?;
+        json_patch::merge(&mut merged, patch);
+        self.store(&name, merged);
+        Ok(Changed::Yes)
+    }
+    async fn delete(&self, object: &ObjectReference) -> Result<Changed> {
+        self.open()?;
+        let name = name_of_reference(object);
+        self.0.wrote(format!("DELETE {name}"))?;
+        let gone = lock(&self.0.stored).objects.remove(&name).is_some();
+        Ok(if gone { Changed::Yes } else { Changed::No })
+    }
+    async fn wait(
+        &self,
+        object: &ObjectReference,
+        holds: &(dyn for<'a> Fn(Option<&'a Value>) -> bool + Send + Sync),
+        deadline: &Deadline,
+    ) -> Result<Option<Value>> {
+        let standing = self.read(object).await?;
+        if holds(standing.as_ref()) { Ok(standing) } else { Err(deadline.exceeded()) }
+    }
+}
