@@ -1,11 +1,9 @@
 //! The cluster's wish as kubeadm uploads it: `ClusterConfiguration` of kubeadm.k8s.io/v1beta4, complete, in the ConfigMap
 //! kubeadm-config, from which kubeadm's own `join`, `upgrade` and `certs` read it.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value, json};
 
-use super::yaml;
+use super::{go_duration, yaml};
 use crate::config::node::{Addon, Cluster, ControlPlaneComponent, Etcd, HostPathMount, KubernetesVersion};
 
 /// The YAML of the cluster's configuration.
@@ -30,8 +28,8 @@ fn value(cluster: &Cluster, version: &KubernetesVersion) -> Value {
     fields.insert("proxy".to_owned(), Value::Object(only_disabled(&cluster.proxy)));
     fields.insert("etcd".to_owned(), etcd(&cluster.etcd));
     fields.insert("networking".to_owned(), Value::Object(networking));
-    put(&mut fields, "caCertificateValidityPeriod", json!(go_duration(cluster.ca_certificate_validity)));
-    put(&mut fields, "certificateValidityPeriod", json!(go_duration(cluster.certificate_validity)));
+    put(&mut fields, "caCertificateValidityPeriod", json!(go_duration::text(cluster.ca_certificate_validity)));
+    put(&mut fields, "certificateValidityPeriod", json!(go_duration::text(cluster.certificate_validity)));
     put(&mut fields, "certificatesDir", json!(cluster.certificates_dir));
     put(&mut fields, "clusterName", json!(cluster.name));
     let endpoint = cluster.control_plane_endpoint.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -117,35 +115,6 @@ fn etcd(etcd: &Etcd) -> Value {
     }
 }
 
-/// A duration as Go writes it: `8760h0m0s`, `1m0s`, `20s`, `1.5s`, `500ms`, `0s`.
-pub fn go_duration(duration: Duration) -> String {
-    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
-    if seconds == 0 && nanos > 0 {
-        let (unit, scale) = match nanos {
-            1_000_000.. => ("ms", 1_000_000),
-            1_000.. => ("µs", 1_000),
-            _ => ("ns", 1),
-        };
-        return format!("{}{unit}", decimal(nanos / scale, nanos % scale, scale));
-    }
-    let rest = decimal(u32::try_from(seconds % 60).unwrap_or_default(), nanos, 1_000_000_000);
-    match (seconds / 3600, seconds % 3600 / 60) {
-        (0, 0) => format!("{rest}s"),
-        (0, minutes) => format!("{minutes}m{rest}s"),
-        (hours, minutes) => format!("{hours}h{minutes}m{rest}s"),
-    }
-}
-
-/// `whole` and the fraction `part / scale` (a power of ten), without zeros at its end.
-fn decimal(whole: u32, part: u32, scale: u32) -> String {
-    if part == 0 {
-        return whole.to_string();
-    }
-    let width = scale.ilog10() as usize;
-    let digits = format!("{part:0width$}");
-    format!("{whole}.{}", digits.trim_end_matches('0'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,23 +189,6 @@ scheduler: {}
         });
         for (pointer, value) in expected.as_object().expect("a table") {
             assert_eq!(written.pointer(pointer), Some(value), "{pointer}");
-        }
-    }
-
-    #[test]
-    fn durations_are_written_as_go_writes_them() {
-        let table = [
-            (Duration::from_secs(8760 * 3600), "8760h0m0s"),
-            (Duration::from_secs(240), "4m0s"),
-            (Duration::from_secs(3601), "1h0m1s"),
-            (Duration::from_millis(1500), "1.5s"),
-            (Duration::from_millis(500), "500ms"),
-            (Duration::from_micros(1050), "1.05ms"),
-            (Duration::from_nanos(7), "7ns"),
-            (Duration::ZERO, "0s"),
-        ];
-        for (duration, text) in table {
-            assert_eq!(go_duration(duration), text);
         }
     }
 }
