@@ -5,7 +5,9 @@ use serde_json::{Map, Value};
 
 /// `value` as a YAML document with sorted keys.
 pub fn text(value: &Value) -> String {
-    let options = serde_saphyr::ser_options! { compact_list_indent: true, prefer_block_scalars: true };
+    // Long lines are not folded: Kubernetes' writers never do, and people cut certificates out of kubeconfigs with grep.
+    let options =
+        serde_saphyr::ser_options! { compact_list_indent: true, prefer_block_scalars: true, folded_wrap_chars: usize::MAX };
     let mut text =
         serde_saphyr::to_string_with_options(&sorted(value), options).expect("JSON values have string keys and serialise");
     if !text.ends_with('\n') {

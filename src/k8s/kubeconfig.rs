@@ -1,0 +1,236 @@
+//! Kubeconfigs as kubeadm and client-go write and read them (`util/kubeconfig`, `phases/kubeconfig`): one cluster, one user, one
+//! context. Pure. A kubeconfig holds a private key: `Debug` shows none.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use crate::config::node::Endpoint;
+use crate::k8s::yaml;
+
+/// What a kubeconfig's current context says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Kubeconfig {
+    /// The cluster's name, `kubernetes` by default.
+    pub cluster: String,
+    /// The user's name; the context is `user@cluster`.
+    pub user: String,
+    /// The API server's URL.
+    pub server: String,
+    /// The CA that the server is verified with.
+    pub authority: Authority,
+    /// How the user proves itself.
+    pub credentials: Credentials,
+}
+
+/// Where the CA's certificate is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authority {
+    /// Inside, as PEM.
+    Embedded(Vec<u8>),
+    /// In a file.
+    File(String),
+    /// Nowhere.
+    None,
+}
+
+/// How the user proves itself.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// By a client certificate inside, certificate and key as PEM.
+    Embedded {
+        /// The certificate.
+        certificate: Vec<u8>,
+        /// The key.
+        key: Zeroizing<Vec<u8>>,
+    },
+    /// By a client certificate in files.
+    Files {
+        /// The certificate.
+        certificate: String,
+        /// The key.
+        key: String,
+    },
+    /// In a way edgeboot does not judge: a token, a program.
+    Other,
+}
+
+impl fmt::Debug for Kubeconfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kubeconfig({}@{} at {}, credentials elided)", self.user, self.cluster, self.server)
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Credentials::Embedded { .. } => "Embedded(elided)",
+            Credentials::Files { .. } => "Files",
+            Credentials::Other => "Other",
+        })
+    }
+}
+
+impl Kubeconfig {
+    /// As client-go writes it (`clientcmd.Write`): keys sorted, context named `user@cluster`. Credentials of another kind are left out.
+    pub fn render(&self) -> Zeroizing<String> {
+        let context = format!("{}@{}", self.user, self.cluster);
+        let mut cluster = Map::new();
+        match &self.authority {
+            Authority::Embedded(pem) => cluster.insert("certificate-authority-data".to_owned(), STANDARD.encode(pem).into()),
+            Authority::File(path) => cluster.insert("certificate-authority".to_owned(), path.as_str().into()),
+            Authority::None => None,
+        };
+        cluster.insert("server".to_owned(), self.server.as_str().into());
+        let user = match &self.credentials {
+            Credentials::Embedded { certificate, key } => {
+                json!({ "client-certificate-data": STANDARD.encode(certificate), "client-key-data": STANDARD.encode(key) })
+            }
+            Credentials::Files { certificate, key } => json!({ "client-certificate": certificate, "client-key": key }),
+            Credentials::Other => json!({}),
+        };
+        let config = json!({
+            "apiVersion": "v1",
+            "clusters": [{ "cluster": cluster, "name": self.cluster }],
+            "contexts": [{ "context": { "cluster": self.cluster, "user": self.user }, "name": context }],
+            "current-context": context,
+            "kind": "Config",
+            "users": [{ "name": self.user, "user": user }],
+        });
+        Zeroizing::new(yaml::text(&config))
+    }
+
+    /// What the current context of a kubeconfig says; the error says in words why it says nothing, and never holds content.
+    pub fn parse(bytes: &[u8]) -> Result<Kubeconfig, String> {
+        if bytes.iter().all(|byte| *byte == 0 || byte.is_ascii_whitespace()) {
+            return Err("it is empty".to_owned());
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
+        let config: Value = serde_saphyr::from_str(text).map_err(|_| "it is no YAML".to_owned())?;
+        let context = config["current-context"].as_str().filter(|name| !name.is_empty()).ok_or("it has no current-context")?;
+        let context = named(&config["contexts"], context, "context").ok_or("its current-context does not exist")?;
+        let cluster = text_of(context, "cluster").ok_or("its context names no cluster")?;
+        let user = text_of(context, "user").ok_or("its context names no user")?;
+        let cluster_entry = named(&config["clusters"], cluster, "cluster").ok_or("its context's cluster does not exist")?;
+        let user_entry = named(&config["users"], user, "user").ok_or("its context's user does not exist")?;
+        Ok(Kubeconfig {
+            server: text_of(cluster_entry, "server").ok_or("its cluster has no server")?.to_owned(),
+            authority: authority(cluster_entry)?,
+            credentials: credentials(user_entry)?,
+            cluster: cluster.to_owned(),
+            user: user.to_owned(),
+        })
+    }
+}
+
+fn named<'a>(list: &'a Value, name: &str, field: &str) -> Option<&'a Value> {
+    list.as_array()?.iter().find(|entry| entry["name"] == name)?.get(field)
+}
+
+fn text_of<'a>(entry: &'a Value, field: &str) -> Option<&'a str> {
+    entry.get(field)?.as_str().filter(|text| !text.is_empty())
+}
+
+fn data_of(entry: &Value, field: &str) -> Result<Option<Vec<u8>>, String> {
+    let data = text_of(entry, field).map(|text| STANDARD.decode(text));
+    data.transpose().map_err(|_| format!("its {field} is no base64"))
+}
+
+fn authority(cluster: &Value) -> Result<Authority, String> {
+    Ok(match (data_of(cluster, "certificate-authority-data")?, text_of(cluster, "certificate-authority")) {
+        (Some(pem), _) => Authority::Embedded(pem),
+        (None, Some(path)) => Authority::File(path.to_owned()),
+        (None, None) => Authority::None,
+    })
+}
+
+/// Data before files, as client-go has it.
+fn credentials(user: &Value) -> Result<Credentials, String> {
+    let data = (data_of(user, "client-certificate-data")?, data_of(user, "client-key-data")?);
+    let files = (text_of(user, "client-certificate"), text_of(user, "client-key"));
+    match (data, files) {
+        ((Some(certificate), Some(key)), _) => Ok(Credentials::Embedded { certificate, key: Zeroizing::new(key) }),
+        (_, (Some(certificate), Some(key))) => Ok(Credentials::Files { certificate: certificate.to_owned(), key: key.to_owned() }),
+        ((None, None), (None, None)) if user.as_object().is_some_and(|fields| !fields.is_empty()) => Ok(Credentials::Other),
+        _ => Err("its user has no whole credentials".to_owned()),
+    }
+}
+
+/// The URL of this machine's API server.
+pub fn local_server(advertise_address: IpAddr, bind_port: u16) -> String {
+    format!("https://{}", Endpoint { host: advertise_address.to_string(), port: bind_port })
+}
+
+/// The URL that everybody uses: the shared endpoint where there is one, otherwise this machine's.
+pub fn shared_server(endpoint: Option<&Endpoint>, advertise_address: IpAddr, bind_port: u16) -> String {
+    endpoint.map_or_else(|| local_server(advertise_address, bind_port), |endpoint| format!("https://{endpoint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Kubeconfig {
+        Kubeconfig {
+            cluster: "kubernetes".to_owned(),
+            user: "system:kube-scheduler".to_owned(),
+            server: "https://10.77.0.21:6443".to_owned(),
+            authority: Authority::Embedded(b"a certificate ".repeat(80)),
+            credentials: Credentials::Embedded { certificate: b"another".repeat(80), key: Zeroizing::new(b"a key".repeat(50)) },
+        }
+    }
+
+    /// The text is what `kubeadm init` v1.36.3 writes, but for the data.
+    #[test]
+    fn it_is_written_as_client_go_writes_it() {
+        let data = |bytes: &[u8], times| STANDARD.encode(bytes.repeat(times));
+        let wished = format!(
+            "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {}\n    server: https://10.77.0.21:6443\n  name: kubernetes\n\
+             contexts:\n- context:\n    cluster: kubernetes\n    user: system:kube-scheduler\n  name: system:kube-scheduler@kubernetes\n\
+             current-context: system:kube-scheduler@kubernetes\nkind: Config\nusers:\n- name: system:kube-scheduler\n  user:\n    \
+             client-certificate-data: {}\n    client-key-data: {}\n",
+            data(b"a certificate ", 80),
+            data(b"another", 80),
+            data(b"a key", 50)
+        );
+        assert_eq!(*sample().render(), wished);
+    }
+
+    #[test]
+    fn it_is_read_back_as_it_was_written() {
+        let files = Credentials::Files { certificate: "/a.pem".to_owned(), key: "/b.pem".to_owned() };
+        for wish in [sample(), Kubeconfig { credentials: files, authority: Authority::File("/ca.crt".to_owned()), ..sample() }] {
+            assert_eq!(Kubeconfig::parse(wish.render().as_bytes()), Ok(wish));
+        }
+    }
+
+    #[test]
+    fn a_torn_one_says_why() {
+        let whole = sample().render();
+        for (text, why) in [
+            ("", "it is empty"),
+            ("\0\0\0\0", "it is empty"),
+            ("a: [", "it is no YAML"),
+            ("just words", "it has no current-context"),
+            (&whole[..whole.find("current-context").expect("it is there")], "it has no current-context"),
+            (&whole[..whole.find("users:").expect("it is there")], "its context's user does not exist"),
+            (&whole[..whole.find("client-key-data").expect("it is there")], "its user has no whole credentials"),
+            (&whole.replace("client-key-data: ", "client-key-data: -"), "its client-key-data is no base64"),
+        ] {
+            assert_eq!(Kubeconfig::parse(text.as_bytes()).expect_err(text), why);
+        }
+        assert!(!format!("{:?}", sample()).contains(&STANDARD.encode(b"a key")));
+    }
+
+    #[test]
+    fn servers_are_urls() {
+        let endpoint = Endpoint { host: "api.example.com".to_owned(), port: 8443 };
+        assert_eq!(local_server("2001:db8::1".parse().expect("an address"), 6443), "https://[2001:db8::1]:6443");
+        assert_eq!(shared_server(Some(&endpoint), [10, 0, 0, 1].into(), 6443), "https://api.example.com:8443");
+        assert_eq!(shared_server(None, [10, 0, 0, 1].into(), 6443), "https://10.0.0.1:6443");
+    }
+}
