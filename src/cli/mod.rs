@@ -1,6 +1,7 @@
 //! Words in, exit codes out; the only place that prints. One file a command; what a run of the phases has in common is in `session`,
 //! who listens to it in `listeners`.
 
+pub mod package;
 pub mod phase;
 pub mod status;
 pub mod version;
@@ -57,6 +58,9 @@ pub enum Command {
     /// Says how the last run stands or ended, phase by phase.
     #[command(after_help = "Example:\n  edgeboot status -o json | jq .result")]
     Status(status::StatusCommand),
+    /// Builds, verifies and shows packages.
+    #[command(subcommand)]
+    Package(package::PackageCommand),
     /// Lists the phases.
     #[command(subcommand)]
     Phase(phase::PhaseCommand),
@@ -69,6 +73,7 @@ pub async fn main(cli: Cli) -> ExitCode {
     let Cli { global, command } = cli;
     let result = match command {
         Command::Status(command) => command.run(&global),
+        Command::Package(command) => command.run(&global),
         Command::Phase(command) => command.run(&global),
         Command::Version(command) => command.run(&global),
     };
