@@ -1,11 +1,14 @@
 //! Addresses and default routes of the machine, by netlink, with its events instead of polling.
 
+mod listener;
+mod netlink;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 use super::Deadline;
 
@@ -18,7 +21,7 @@ pub struct Address {
     pub ip: IpAddr,
     /// Its prefix length.
     pub prefix: u8,
-    /// It is global: neither loopback nor link-local, nor still tentative.
+    /// It can be told to others: neither loopback nor link-local, and of IPv6 neither tentative, deprecated nor temporary.
     pub global: bool,
 }
 
@@ -71,5 +74,28 @@ pub struct Listener {
 
 /// The machine's own.
 pub fn machine() -> Arc<dyn Net> {
-    unimplemented!()
+    Arc::new(Machine::default())
+}
+
+#[derive(Debug, Default)]
+struct Machine {
+    sockets: Arc<listener::Sockets>,
+}
+
+#[async_trait]
+impl Net for Machine {
+    async fn interfaces(&self) -> Result<Interfaces> {
+        netlink::interfaces().await
+    }
+
+    async fn changed(&self, seen: &Interfaces, deadline: &Deadline) -> Result<Interfaces> {
+        netlink::changed(seen, deadline).await
+    }
+
+    async fn listener(&self, port: u16) -> Result<Option<Listener>> {
+        let sockets = self.sockets.clone();
+        tokio::task::spawn_blocking(move || sockets.listener(port))
+            .await
+            .map_err(|error| Error::internal("looking for a listener on a thread").because(error))?
+    }
 }
