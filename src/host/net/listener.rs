@@ -88,14 +88,17 @@ fn cgroup_in(text: &str) -> &str {
     named().or_else(|| path("0::")).unwrap_or_default()
 }
 
+#[expect(clippy::disallowed_methods, reason = "the door to /proc")]
 fn read(path: &str) -> std::io::Result<String> {
     std::fs::read_to_string(path)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the door to /proc")]
 fn link_target(path: &str) -> Option<String> {
     std::fs::read_link(path).ok()?.into_os_string().into_string().ok()
 }
 
+#[expect(clippy::disallowed_methods, reason = "the door to /proc")]
 fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
