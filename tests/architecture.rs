@@ -49,7 +49,10 @@ fn arrows_only_point_down() {
         let text = std::fs::read_to_string(&file).expect("a source file");
         for (number, line) in without_tests(&text).lines().enumerate() {
             let Some(used) = line.trim().trim_start_matches("pub ").strip_prefix("use crate::") else { continue };
-            if !known.iter().any(|room| used == *room || used.starts_with(&format!("{room}::")) || used.starts_with(&format!("{room};"))) {
+            if !known
+                .iter()
+                .any(|room| used == *room || used.starts_with(&format!("{room}::")) || used.starts_with(&format!("{room};")))
+            {
                 wrong.push(format!("src/{relative}:{}: {room} may not know {used}", number + 1));
             }
         }

@@ -1,0 +1,35 @@
+//! Real machines: real systemd as PID 1, real containerd, kubelet, etcd and kube-apiserver, edgeboot under its own hardened unit. Each
+//! test makes its machines, and boots them at least twice. They need root and what `tests/run` prepares; where that is missing they
+//! count as ignored, never as passed (and fail when EDGEBOOT_REQUIRE_MACHINES is set).
+
+mod boots;
+mod machine;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A test and what it shows.
+type Case = (&'static str, fn() -> anyhow::Result<()>);
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // Two cores carry one control plane at a time.
+    arguments.test_threads = Some(1);
+    let missing = machine::missing();
+    if let (Some(why), true) = (&missing, std::env::var_os("EDGEBOOT_REQUIRE_MACHINES").is_some()) {
+        eprintln!("machines are required here, but {why}");
+        std::process::exit(1);
+    }
+    if let Some(why) = &missing {
+        eprintln!("machines are ignored: {why}");
+    }
+    let mut cases: Vec<Case> = Vec::new();
+    cases.extend(boots::CASES);
+    let trials = cases
+        .into_iter()
+        .map(|(name, run)| {
+            let trial = Trial::test(format!("machines::{name}"), move || run().map_err(|error| Failed::from(format!("{error:?}"))));
+            trial.with_ignored_flag(missing.is_some())
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
