@@ -145,7 +145,7 @@ impl PrivateKey {
 /// The public keys of a PEM file, as SubjectPublicKeyInfo: a sa.pub may hold several while keys are rotated.
 pub fn public_keys(bytes: &[u8]) -> Vec<Vec<u8>> {
     let blocks = pem::blocks(bytes).into_iter();
-    blocks.filter(|block| block.label == PUBLIC_LABEL).map(|block| block.contents).collect()
+    blocks.filter(|block| block.label == PUBLIC_LABEL).map(|block| block.contents.to_vec()).collect()
 }
 
 fn parse(label: &str, der: &[u8]) -> Option<Kind> {
