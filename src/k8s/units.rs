@@ -185,10 +185,16 @@ esac
         "\
 # Written by edgeboot: every unit finds kubectl and its companions.
 [Manager]
-DefaultEnvironment=PATH={PATH}:{bin}
-"
+DefaultEnvironment={}
+",
+        manager_path()
     );
     vec![UnitFile { path: PROFILE.to_owned(), text: profile }, UnitFile { path: MANAGER_ENVIRONMENT.to_owned(), text: manager }]
+}
+
+/// The assignment of [`MANAGER_ENVIRONMENT`], for systemd as it runs: the file counts from the next boot.
+pub fn manager_path() -> String {
+    format!("PATH={PATH}:{}", names::PACKAGE_BIN)
 }
 
 /// edgeboot's own units for a machine on which nothing was baked, with `binary` where the image has [`EDGEBOOT_BAKED`].

@@ -1,8 +1,10 @@
 //! The phases, in boot order: the wish meets the world. Ids are kubeadm's where kubeadm has the phase.
 
+mod runtime;
+
 use crate::engine::phase::Phase;
 
 /// Every phase of `init`, in boot order.
 pub fn table() -> Vec<Box<dyn Phase>> {
-    vec![]
+    vec![Box::new(runtime::Runtime)]
 }

@@ -120,6 +120,7 @@ impl Patience {
     }
 
     /// Pauses and answers true, or false at once when there was enough waiting.
+    #[expect(clippy::disallowed_methods, reason = "the door")]
     pub(super) async fn pause(&mut self) -> bool {
         if self.deadline.passed() {
             return false;
