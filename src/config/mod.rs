@@ -1,6 +1,215 @@
-//! From what users write to the wish: gather every source, layer them into one document, check it, and make a [`node::Node`].
+//! From what users write to the wish, in one page: [`gather`] asks every source, [`Layer`]s are laid over each other low to high, the
+//! documents are read, and `check` makes a [`Node`] or tells every finding at once. Only `sources` looks at the machine.
 
+pub mod check;
+pub mod document;
+pub mod fields;
+pub mod findings;
+pub mod kubeadm;
+pub mod layer;
 pub mod node;
-
 #[cfg(test)]
 pub mod sample;
+pub mod sources;
+pub mod tree;
+pub mod v1beta3;
+pub mod values;
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::host::Root;
+
+use document::NodeDocument;
+use findings::{Finding, Findings, Level, Place, SourceId, SourceText};
+use kubeadm::{ClusterDocument, InitDocument};
+use layer::{Kind, Layer};
+use node::Node;
+use sources::{Found, Gathered};
+use tree::Value;
+
+/// What the sources wish.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The wish.
+    pub wish: Wish,
+    /// What is doubtful.
+    pub warnings: Vec<Finding>,
+    /// Sources of which it could not be told whether they hold something: no CA is made while there are any.
+    pub failed_sources: Vec<FailedSource>,
+}
+
+/// A source that could not answer.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FailedSource {
+    /// The path.
+    pub origin: String,
+    /// Why.
+    pub why: String,
+}
+
+/// What this machine shall be, if anything.
+#[derive(Debug)]
+pub enum Wish {
+    /// Nobody said a role.
+    Nothing {
+        /// The places that were looked at.
+        looked_for: Vec<String>,
+    },
+    /// It is to be a node.
+    Node {
+        /// The whole wish.
+        node: Box<Node>,
+        /// `InitConfiguration.dryRun`.
+        dry_run: bool,
+        /// For each field that was said, where: `file:line:column`.
+        origins: BTreeMap<String, String>,
+    },
+}
+
+/// The wish of this machine, from all its sources. `told` is what a command was told: it takes the place of what an earlier command
+/// recorded. Findings that are errors become one [`Error`] which tells them all.
+pub fn load(root: &Root, told: &[Gathered]) -> Result<Outcome> {
+    weigh(root, gather(root, told))
+}
+
+/// Asks every source.
+pub fn gather(root: &Root, told: &[Gathered]) -> Vec<Gathered> {
+    let asked = sources::TABLE.iter().filter(|source| told.is_empty() || source.name != sources::recorded::SOURCE.name);
+    let mut gathered: Vec<Gathered> = asked.flat_map(|source| (source.gather)(root)).collect();
+    gathered.extend(told.iter().cloned());
+    gathered
+}
+
+/// From what was gathered to the wish.
+pub fn weigh(root: &Root, gathered: Vec<Gathered>) -> Result<Outcome> {
+    let judged = judge(root, gathered)?;
+    let errors = judged.findings.iter().filter(|finding| finding.level == Level::Error).count();
+    if errors > 0 {
+        return Err(failure(&judged.findings, errors));
+    }
+    let wish = judged.wish.ok_or_else(|| Error::internal("checking the configuration").because("neither a wish nor an error"))?;
+    Ok(Outcome { wish, warnings: judged.findings, failed_sources: judged.failed_sources })
+}
+
+/// Everything that can be said about a configuration, good or bad.
+#[derive(Debug)]
+pub struct Judged {
+    /// Errors and warnings.
+    pub findings: Vec<Finding>,
+    /// The wish, when there is no error.
+    pub wish: Option<Wish>,
+    /// Sources that could not answer.
+    pub failed_sources: Vec<FailedSource>,
+}
+
+/// Reads and checks what was gathered. The error is that a credential is gone, or that the disk cannot be read.
+pub fn judge(root: &Root, gathered: Vec<Gathered>) -> Result<Judged> {
+    let findings = Findings::default();
+    let read = Stream::of(gathered, &findings);
+    let Stream { texts, mut layer, failed_sources } = read;
+    let secrets = sources::secrets::resolve(root, &mut layer, &texts, &findings);
+    let documents = check::Documents {
+        node: NodeDocument::read(layer.get(Kind::Node), &findings),
+        init: InitDocument::read(layer.get(Kind::Init), &findings),
+        cluster: ClusterDocument::read(layer.get(Kind::Cluster), &findings),
+        layer: &layer,
+    };
+    let node = check::check(&documents, &findings);
+    let dry_run = documents.init.dry_run.is_some_and(|at| at.value);
+    let findings = findings.told(&texts);
+    if findings.iter().all(|finding| finding.level != Level::Error) {
+        secrets?;
+    }
+    let wish = match node {
+        check::Checked::Node(node) => Some(Wish::Node { node, dry_run, origins: origins(&layer, &texts) }),
+        check::Checked::Nothing => Some(Wish::Nothing { looked_for: looked_for() }),
+        check::Checked::Wrong => None,
+    };
+    Ok(Judged { findings, wish, failed_sources })
+}
+
+/// All sources laid over each other.
+#[derive(Debug)]
+struct Stream {
+    texts: Vec<SourceText>,
+    layer: Layer,
+    failed_sources: Vec<FailedSource>,
+}
+
+impl Stream {
+    fn of(gathered: Vec<Gathered>, findings: &Findings) -> Stream {
+        let mut stream = Stream { texts: Vec::new(), layer: Layer::default(), failed_sources: Vec::new() };
+        for Gathered { origin, found } in gathered {
+            let source = SourceId(stream.texts.len());
+            let documents = match found {
+                Found::Absent => continue,
+                Found::Failed(why) => {
+                    stream.failed_sources.push(FailedSource { origin, why });
+                    continue;
+                }
+                Found::Documents { text, documents } => {
+                    stream.texts.push(SourceText { name: origin, text, mode: None, when_readable: Level::Warning });
+                    documents.into_iter().map(|tree| tree.moved_to(source)).collect()
+                }
+                Found::Bytes { bytes, mode, by_hand } => {
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let documents = parse(source, &bytes, &text, findings);
+                    let when_readable = if by_hand { Level::Warning } else { Level::Error };
+                    stream.texts.push(SourceText { name: origin, text, mode, when_readable });
+                    documents
+                }
+            };
+            stream.layer.lay(Layer::of(documents, findings));
+        }
+        stream
+    }
+}
+
+fn parse(source: SourceId, bytes: &[u8], text: &str, findings: &Findings) -> Vec<tree::Tree> {
+    if bytes.len() > tree::MAX_BYTES {
+        findings.error(
+            Place::whole(source),
+            format!("{} bytes are no configuration; at most {} are read", bytes.len(), tree::MAX_BYTES),
+        );
+        return Vec::new();
+    }
+    if std::str::from_utf8(bytes).is_err() || bytes.contains(&0) {
+        findings.error(Place::whole(source), "this is not text");
+        return Vec::new();
+    }
+    tree::parse(source, text, findings)
+}
+
+fn looked_for() -> Vec<String> {
+    sources::TABLE.iter().flat_map(|source| source.looks_for).map(|place| (*place).to_owned()).collect()
+}
+
+/// Where each field was said.
+fn origins(layer: &Layer, texts: &[SourceText]) -> BTreeMap<String, String> {
+    let mut origins = BTreeMap::new();
+    for (kind, tree) in layer.documents() {
+        note_origins(tree, kind.name(), texts, &mut origins);
+    }
+    origins
+}
+
+fn note_origins(tree: &tree::Tree, path: &str, texts: &[SourceText], origins: &mut BTreeMap<String, String>) {
+    if let Value::Map(fields) = &tree.value {
+        for (key, value) in fields {
+            note_origins(value, &format!("{path}.{}", key.name), texts, origins);
+        }
+        return;
+    }
+    let Place { source, line, column, .. } = tree.place;
+    let name = texts.get(source.0).map_or("", |text| text.name.as_str());
+    origins.insert(path.to_owned(), format!("{name}:{line}:{column}"));
+}
+
+/// One error that tells all findings.
+pub fn failure(findings: &[Finding], errors: usize) -> Error {
+    let told: Vec<String> = findings.iter().map(Finding::render).collect();
+    let count = if errors == 1 { "1 error".to_owned() } else { format!("{errors} errors") };
+    Error::config(format!("checking the configuration: {count}\n{}", told.join("\n")))
+        .hint("correct the configuration; `edgeboot config check` looks at it without changing anything")
+}

@@ -1,0 +1,142 @@
+//! What users write in our own kind: `edgeboot.io/v1alpha1 NodeConfig`, which says what kubeadm's kinds cannot. Every field is optional
+//! here; `check` completes them. Unknown fields are errors.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+
+use super::fields::Fields;
+use super::findings::{At, Findings, Level};
+use super::node::{NetworkComponent, ReadyWhen, Role, RuntimeSource, Swap};
+use super::tree::Tree;
+use super::values;
+
+/// `NodeConfig`.
+#[derive(Debug, Default)]
+pub struct NodeDocument {
+    /// `role`: the one required field.
+    pub role: Option<At<Role>>,
+    /// `package`: a folder or a tar.
+    pub package: Option<At<Utf8PathBuf>>,
+    /// `uploadCerts`: kubeadm's flag of that name.
+    pub upload_certs: Option<At<bool>>,
+    /// `network.component`.
+    pub network: Option<At<NetworkComponent>>,
+    /// `runtime.source`.
+    pub runtime_source: Option<At<RuntimeSource>>,
+    /// `runtime.config`.
+    pub runtime_config: Option<At<String>>,
+    /// `host`.
+    pub host: HostDocument,
+    /// `readyWhen`.
+    pub ready_when: Option<At<ReadyWhen>>,
+}
+
+/// `NodeConfig.host`.
+#[derive(Debug, Default)]
+pub struct HostDocument {
+    /// `modules`.
+    pub modules: Vec<String>,
+    /// `sysctls`.
+    pub sysctls: BTreeMap<String, String>,
+    /// `swap`.
+    pub swap: Option<At<Swap>>,
+    /// `time.wait`.
+    pub time_wait: Option<At<Duration>>,
+    /// `time.offline`.
+    pub time_offline: Option<At<bool>>,
+}
+
+impl NodeDocument {
+    /// Reads the document.
+    pub fn read(tree: Option<&Tree>, findings: &Findings) -> NodeDocument {
+        let Some(fields) = tree.and_then(|tree| Fields::of(tree, "", findings, Level::Error)) else {
+            return NodeDocument::default();
+        };
+        let mut document = NodeDocument {
+            role: fields.parsed("role", values::one_of(&[("controlPlane", Role::ControlPlane), ("worker", Role::Worker)])),
+            package: fields.parsed("package", values::absolute_path),
+            upload_certs: fields.flag("uploadCerts"),
+            network: fields.section("network", network).and_then(|at| at.value),
+            ready_when: fields.parsed(
+                "readyWhen",
+                values::one_of(&[
+                    ("kubelet-healthy", ReadyWhen::KubeletHealthy),
+                    ("node-registered", ReadyWhen::NodeRegistered),
+                    ("node-ready", ReadyWhen::NodeReady),
+                ]),
+            ),
+            ..NodeDocument::default()
+        };
+        fields.section("runtime", |runtime| {
+            document.runtime_source = runtime
+                .parsed("source", values::one_of(&[("package", RuntimeSource::Package), ("existing", RuntimeSource::Existing)]));
+            document.runtime_config = runtime.parsed("config", containerd_toml);
+        });
+        document.host = fields.section("host", host).map(|at| at.value).unwrap_or_default();
+        fields.later("join", "joining a cluster");
+        fields.later("sources", "limiting the sources");
+        fields.later("onMissing", "waiting for a configuration");
+        fields.finish();
+        document
+    }
+}
+
+fn network(network: &Fields<'_>) -> Option<At<NetworkComponent>> {
+    let known = [("bridge", Some(NetworkComponent::Bridge)), ("none", Some(NetworkComponent::None)), ("flannel", None)];
+    let component = network.parsed("component", values::one_of(&known))?;
+    if component.value.is_none() {
+        let message = "`network.component`: flannel is not part of this version of edgeboot";
+        network.findings().error_with_help(component.place, message, "`bridge` is for one node; with `none` you bring your own");
+    }
+    component.value.map(|value| At { value, place: component.place })
+}
+
+fn containerd_toml(text: &str) -> Result<String, String> {
+    match toml::from_str::<toml::Table>(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("this is not valid TOML: {}", error.message())),
+    }
+}
+
+fn host(host: &Fields<'_>) -> HostDocument {
+    let mut document = HostDocument {
+        modules: host.texts_parsed("modules", module).map(|at| at.value).unwrap_or_default(),
+        swap: host.parsed("swap", values::one_of(&[("keep", Swap::Keep), ("off", Swap::Off)])),
+        ..HostDocument::default()
+    };
+    if let Some(tree) = host.raw("sysctls")
+        && let Some(sysctls) = Fields::of(tree, "host.sysctls", host.findings(), Level::Error)
+    {
+        for (key, value) in sysctls.free() {
+            match sysctl(&key.value) {
+                Ok(name) => drop(document.sysctls.insert(name, value.value)),
+                Err(why) => host.findings().error(key.place, format!("`host.sysctls`: {why}")),
+            }
+        }
+    }
+    host.section("time", |time| {
+        document.time_wait = time.parsed("wait", values::duration);
+        document.time_offline = time.flag("offline");
+    });
+    host.later("hostname", "setting the host's name");
+    host.later("files", "placing files");
+    host.later("hooks", "hooks");
+    document
+}
+
+fn module(text: &str) -> Result<String, String> {
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)))
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("`{text}` is not the name of a kernel module"))
+}
+
+/// A sysctl's name. Only what lies under /proc/sys can be meant.
+fn sysctl(text: &str) -> Result<String, String> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b));
+    let inside = !text.split(['.', '/']).any(str::is_empty);
+    (plain && inside)
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("`{text}` is not the name of a sysctl such as net.ipv4.ip_forward"))
+}

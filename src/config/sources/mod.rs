@@ -1,0 +1,88 @@
+//! Where configuration comes from, low to high. Each source answers for itself what it found: something, nothing, or that looking
+//! failed, and why; a source that failed blocks making a cluster, one that is absent does not. A further source is one file here and
+//! one row in [`TABLE`].
+
+pub mod command_line;
+pub mod disk;
+pub mod recorded;
+pub mod secrets;
+
+use crate::host::Root;
+
+use super::tree::Tree;
+
+/// A source: its name, what it looks for (for people), and how it looks.
+#[derive(Debug)]
+pub struct Source {
+    /// For `sources:` and messages.
+    pub name: &'static str,
+    /// The places it looks at.
+    pub looks_for: &'static [&'static str],
+    /// Looks.
+    pub gather: fn(&Root) -> Vec<Gathered>,
+}
+
+/// All sources, low to high.
+pub const TABLE: &[&Source] = &[&disk::SOURCE, &recorded::SOURCE];
+
+/// What one place answered.
+#[derive(Debug, Clone)]
+pub struct Gathered {
+    /// The path, or for instance `command line`.
+    pub origin: String,
+    /// What is there.
+    pub found: Found,
+}
+
+/// What a place holds.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// A stream of documents.
+    Bytes {
+        /// YAML or JSON.
+        bytes: Vec<u8>,
+        /// Permission bits.
+        mode: Option<u32>,
+        /// Given by hand on the command line, so that others being able to read it is a warning only.
+        by_hand: bool,
+    },
+    /// Documents that were never YAML: flags.
+    Documents {
+        /// A text whose lines the documents' places refer to.
+        text: String,
+        /// The documents; their places are in source 0 until they are gathered.
+        documents: Vec<Tree>,
+    },
+    /// Nothing.
+    Absent,
+    /// It could not be told whether there is something.
+    Failed(String),
+}
+
+/// Reads a file: found, absent or failed.
+pub fn file(root: &Root, path: &str, by_hand: bool) -> Gathered {
+    let found = match root.read(path) {
+        Ok(Some(bytes)) => match mode_of(root, path) {
+            Ok(mode) => Found::Bytes { bytes, mode, by_hand },
+            Err(error) => Found::Failed(error.to_string()),
+        },
+        Ok(None) => Found::Absent,
+        Err(error) => Found::Failed(error.to_string()),
+    };
+    Gathered { origin: path.to_owned(), found }
+}
+
+/// How many links are followed to a file's permission bits.
+const MAX_LINKS: usize = 8;
+
+/// The permission bits of what `path` leads to.
+pub fn mode_of(root: &Root, path: &str) -> crate::error::Result<Option<u32>> {
+    let mut path = crate::host::Utf8PathBuf::from(path);
+    for _ in 0..MAX_LINKS {
+        let Some(target) = root.read_link(&path)? else {
+            return Ok(root.metadata(&path)?.map(|metadata| metadata.mode & 0o7777));
+        };
+        path = path.parent().map_or_else(|| target.clone(), |parent| parent.join(&target));
+    }
+    Ok(None)
+}
