@@ -169,6 +169,17 @@ imports = ['{directory}/*.toml']
     UnitFile { path: names::CONTAINERD_CONFIG.to_owned(), text }
 }
 
+/// How long a container may take to end when the machine is shut down. systemd stops all of them at once, kube-apiserver does not end
+/// once etcd is gone, and a reboot would take systemd's 90 s; 30 s is what Kubernetes grants a pod. The name leaves room for others.
+pub fn container_stop_limit() -> UnitFile {
+    let text = "\
+# Written by edgeboot: a reboot does not wait longer than this for containers.
+[Scope]
+TimeoutStopSec=30s
+";
+    UnitFile { path: format!("{UNIT_DIR}/cri-containerd-.scope.d/05-edgeboot.conf"), text: text.to_owned() }
+}
+
 /// What lets people and units find kubectl, kubelet and ctr: they are searched last and so hide nothing of the OS.
 pub fn search_paths() -> Vec<UnitFile> {
     let bin = names::PACKAGE_BIN;

@@ -93,6 +93,7 @@ fn files(cx: &Context) -> Result<Vec<File>> {
         let unit = place(units::containerd_service(&cx.package()?.digest));
         // A registry's password may be in it.
         let node = File::text(units::CONTAINERD_NODE_CONFIG, 0o600, cx.node.runtime.config.clone()).torn_when(not_toml);
+        files.push(place(units::container_stop_limit()));
         let node = (!cx.node.runtime.config.is_empty()).then_some(node);
         files.extend([config, unit].into_iter().chain(node).map(|file| file.disrupting(Disruption::Kubelet)));
     }
