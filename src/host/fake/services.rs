@@ -53,7 +53,7 @@ pub struct Services {
 }
 
 fn down(why: &std::io::Error) -> Error {
-    Error::transient("asking a service").because(why.to_string())
+    Error::host("asking a service").because(why.to_string())
 }
 
 impl Services {
