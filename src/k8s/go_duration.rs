@@ -32,7 +32,9 @@ pub fn parse(text: &str) -> Option<Duration> {
         let scale = UNITS.iter().find(|(name, _)| *name == unit)?.1;
         nanoseconds = nanoseconds.checked_add(scaled(number, scale)?)?;
     }
-    (nanoseconds <= i64::MAX as u128).then(|| Duration::from_nanos(u64::try_from(nanoseconds).expect("it is at most i64::MAX")))
+    // Go's durations are signed 64 bit numbers.
+    let nanoseconds = i64::try_from(nanoseconds).ok()?;
+    Some(Duration::from_nanos(nanoseconds.unsigned_abs()))
 }
 
 fn scaled(number: &str, scale: u128) -> Option<u128> {

@@ -4,6 +4,9 @@
 use serde_json::{Map, Value};
 
 /// `value` as a YAML document with sorted keys.
+///
+/// # Panics
+/// Never: JSON values have string keys and serialise.
 pub fn text(value: &Value) -> String {
     // Long lines are not folded: Kubernetes' writers never do, and people cut certificates out of kubeconfigs with grep.
     let options =

@@ -166,9 +166,9 @@ impl Patch {
 
 /// What a file name says: kubeadm's expression `^(target)([^.+\n]*)?(\+)?(json|merge|strategic)?`; `None` for files it ignores.
 fn named(file: &str) -> Result<Option<(Target, Manner)>> {
-    let known_extension = ["json", "yaml"].iter().any(|extension| {
-        file.strip_suffix(extension).and_then(|stem| stem.strip_suffix('.')).is_some_and(|stem| !stem.is_empty())
-    });
+    let known_extension = ["json", "yaml"]
+        .iter()
+        .any(|extension| file.strip_suffix(extension).and_then(|stem| stem.strip_suffix('.')).is_some_and(|stem| !stem.is_empty()));
     let target = Target::ALL.into_iter().find(|target| file.starts_with(target.name()));
     let Some(target) = target.filter(|_| known_extension) else { return Ok(None) };
     let after_target = &file[target.name().len()..];
@@ -239,8 +239,8 @@ mod tests {
         ])
         .expect("patches");
         assert_eq!(patches.ignored(), ["README.md", "kube-scheduler.yaml"]);
-        let patched = patches.apply(Target::ApiServer, json!({"a": "before", "b": 1})).expect("patched");
-        assert_eq!(patched, json!({"a": "json", "c": 1}));
+        let result = patches.apply(Target::ApiServer, json!({"a": "before", "b": 1})).expect("patched");
+        assert_eq!(result, json!({"a": "json", "c": 1}));
         assert!(patches.touch(Target::Etcd) && !patches.touch(Target::Scheduler));
     }
 

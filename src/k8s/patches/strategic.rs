@@ -262,9 +262,9 @@ fn in_order(merged: Vec<Value>, order: &[Value], before: &[Value], by: &str) -> 
 fn without_directives(value: Value) -> Option<Value> {
     match value {
         Value::Object(fields) if fields.contains_key(DIRECTIVE) => None,
-        Value::Object(fields) => Some(Value::Object(
-            fields.into_iter().filter_map(|(key, value)| Some((key, without_directives(value)?))).collect(),
-        )),
+        Value::Object(fields) => {
+            Some(Value::Object(fields.into_iter().filter_map(|(key, value)| Some((key, without_directives(value)?))).collect()))
+        }
         Value::Array(items) => Some(Value::Array(items.into_iter().filter_map(without_directives).collect())),
         scalar => Some(scalar),
     }
@@ -301,7 +301,12 @@ mod tests {
             ("$patch: delete", json!({"a": {"b": 1}, "c": 1}), json!({"a": {"$patch": "delete"}}), json!({"a": {}, "c": 1})),
             ("another type", json!({"a": {"b": 1}}), json!({"a": [1]}), json!({"a": [1]})),
             ("atomic list", json!({"args": [1, 2]}), json!({"args": [3]}), json!({"args": [3]})),
-            ("set of plain values", json!({"finalizers": ["a", "b"]}), json!({"finalizers": ["b", "c"]}), json!({"finalizers": ["a", "b", "c"]})),
+            (
+                "set of plain values",
+                json!({"finalizers": ["a", "b"]}),
+                json!({"finalizers": ["b", "c"]}),
+                json!({"finalizers": ["a", "b", "c"]}),
+            ),
             (
                 "list by key",
                 json!({"containers": [{"name": "a", "image": "1"}, {"name": "b"}]}),

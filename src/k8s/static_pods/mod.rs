@@ -108,9 +108,7 @@ impl ControlPlane<'_> {
     fn local_etcd(&self) -> Result<&LocalEtcd> {
         match &self.node.cluster.etcd {
             Etcd::Local(local) => Ok(local),
-            Etcd::External(_) => {
-                Err(Error::internal("making etcd's static pod").because("this cluster's etcd is somewhere else"))
-            }
+            Etcd::External(_) => Err(Error::internal("making etcd's static pod").because("this cluster's etcd is somewhere else")),
         }
     }
 

@@ -127,7 +127,7 @@ pub fn environment(extra: &[Value]) -> Vec<Value> {
         let name = variable.get("name").and_then(Value::as_str).unwrap_or_default();
         let mut variable = variable.clone();
         if let Some(fields) = variable.as_object_mut() {
-            fields.retain(|key, value| !value.is_null() && !(key == "value" && value.as_str() == Some("")));
+            fields.retain(|key, value| !(value.is_null() || key == "value" && value.as_str() == Some("")));
         }
         merged.insert(name.to_owned(), variable);
     }
