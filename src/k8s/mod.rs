@@ -5,6 +5,7 @@ pub mod certificate_upload;
 pub mod cluster_configuration;
 pub mod cluster_info;
 pub mod go_duration;
+pub mod images;
 pub mod kubeconfig;
 pub mod kubelet_config;
 pub mod names;

@@ -3,7 +3,6 @@
 //! process into the pods: what a node runs must not depend on the environment edgeboot was started with.
 
 mod commands;
-mod images;
 mod pod;
 mod volumes;
 
@@ -16,7 +15,7 @@ use crate::config::node::{Arg, Etcd, KubernetesVersion, LocalEtcd, Node};
 use crate::error::{Error, Result};
 
 use super::patches::{Patches, Target};
-use super::{names, yaml};
+use super::{images, names, yaml};
 
 pub use volumes::CA_DIRS;
 
@@ -122,7 +121,7 @@ impl ControlPlane<'_> {
         };
         pod::Component {
             name: Component::ApiServer.name(),
-            image: images::control_plane(cluster, self.version, Component::ApiServer.name()),
+            image: images::kubernetes(cluster, self.version, Component::ApiServer.name()),
             command: commands::api_server(self),
             env: pod::environment(&cluster.api_server.extra_envs),
             cpu: "250m",
@@ -142,7 +141,7 @@ impl ControlPlane<'_> {
         let probe = self.bound_probe(&cluster.controller_manager.extra_args);
         pod::Component {
             name: Component::ControllerManager.name(),
-            image: images::control_plane(cluster, self.version, Component::ControllerManager.name()),
+            image: images::kubernetes(cluster, self.version, Component::ControllerManager.name()),
             command: commands::controller_manager(self),
             env: pod::environment(&cluster.controller_manager.extra_envs),
             cpu: "200m",
@@ -162,7 +161,7 @@ impl ControlPlane<'_> {
         let probe = self.bound_probe(&cluster.scheduler.extra_args);
         pod::Component {
             name: Component::Scheduler.name(),
-            image: images::control_plane(cluster, self.version, Component::Scheduler.name()),
+            image: images::kubernetes(cluster, self.version, Component::Scheduler.name()),
             command: commands::scheduler(self),
             env: pod::environment(&cluster.scheduler.extra_envs),
             cpu: "100m",

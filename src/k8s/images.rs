@@ -1,0 +1,121 @@
+//! Which container images a node needs, by name: kubeadm's rules (`cmd/kubeadm/app/images/images.go`), with its overrides for etcd
+//! and CoreDNS. The pause image named here is also containerd's sandbox image: they must be one.
+
+use crate::config::node::{Cluster, Etcd, KubernetesVersion, LocalEtcd, Node, Role};
+
+use super::names;
+
+/// The programs of the control plane that Kubernetes releases under its own version.
+pub const CONTROL_PLANE: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+/// CoreDNS lies one folder deeper in the default registry only.
+const COREDNS: &str = "coredns";
+
+fn or<'a>(given: &'a str, otherwise: &'a str) -> &'a str {
+    if given.is_empty() { otherwise } else { given }
+}
+
+/// The image of a component that Kubernetes releases under its own version: the control plane's, and kube-proxy.
+pub fn kubernetes(cluster: &Cluster, version: &KubernetesVersion, name: &str) -> String {
+    // A tag has no `+`.
+    let tag: String =
+        version.to_string().chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+    format!("{}/{name}:{tag}", cluster.image_repository)
+}
+
+/// etcd's image: the tag belongs to the Kubernetes version (the same one for v1.34 to v1.36).
+pub fn etcd(cluster: &Cluster, local: &LocalEtcd) -> String {
+    let repository = or(&local.image_repository, &cluster.image_repository);
+    format!("{repository}/etcd:{}", or(&local.image_tag, names::ETCD_TAG))
+}
+
+/// CoreDNS' image (`GetDNSImage`).
+pub fn coredns(cluster: &Cluster) -> String {
+    let repository = or(&cluster.dns.image_repository, &cluster.image_repository);
+    let folder = if repository == names::IMAGE_REPOSITORY { "/coredns" } else { "" };
+    format!("{repository}{folder}/{COREDNS}:{}", or(&cluster.dns.image_tag, names::COREDNS_TAG))
+}
+
+/// The pause image, which is containerd's sandbox image too.
+pub fn pause(cluster: &Cluster) -> String {
+    format!("{}/pause:{}", cluster.image_repository, names::PAUSE_TAG)
+}
+
+/// What has to be there before the first pod can start: the static pods' images and pause.
+pub fn first(node: &Node, version: &KubernetesVersion) -> Vec<String> {
+    let cluster = &node.cluster;
+    let mut images = vec![pause(cluster)];
+    if node.role == Role::ControlPlane {
+        if let Etcd::Local(local) = &cluster.etcd {
+            images.push(etcd(cluster, local));
+        }
+        images.extend(CONTROL_PLANE.map(|name| kubernetes(cluster, version, name)));
+    }
+    images
+}
+
+/// What the add-ons of this node's cluster need. A worker does not know them: its cluster may have another version and its own ideas.
+pub fn addons(node: &Node, version: &KubernetesVersion) -> Vec<String> {
+    let cluster = &node.cluster;
+    let mut images = Vec::new();
+    if node.role == Role::ControlPlane && !cluster.proxy.disabled {
+        images.push(kubernetes(cluster, version, "kube-proxy"));
+    }
+    if node.role == Role::ControlPlane && !cluster.dns.disabled {
+        images.push(coredns(cluster));
+    }
+    images
+}
+
+/// Whether an image is a static pod's of a control plane, whatever registry it is in: a worker does without.
+pub fn is_control_plane(name: &str) -> bool {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let program = last.split([':', '@']).next().unwrap_or(last);
+    program == "etcd" || CONTROL_PLANE.contains(&program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::node::Addon;
+    use crate::config::sample;
+
+    #[test]
+    fn names_and_tags_are_kubeadms() {
+        let mut node = sample::control_plane();
+        let version = "v1.36.3".parse().expect("a version");
+        assert_eq!(
+            first(&node, &version),
+            [
+                "registry.k8s.io/pause:3.10.2",
+                "registry.k8s.io/etcd:3.6.8-0",
+                "registry.k8s.io/kube-apiserver:v1.36.3",
+                "registry.k8s.io/kube-controller-manager:v1.36.3",
+                "registry.k8s.io/kube-scheduler:v1.36.3",
+            ]
+        );
+        assert_eq!(addons(&node, &version), ["registry.k8s.io/kube-proxy:v1.36.3", "registry.k8s.io/coredns/coredns:v1.14.2"]);
+        node.cluster.image_repository = "registry.example/k8s".to_owned();
+        assert_eq!(coredns(&node.cluster), "registry.example/k8s/coredns:v1.14.2");
+        node.cluster.dns = Addon { disabled: false, image_repository: "other.example".to_owned(), image_tag: "v9".to_owned() };
+        assert_eq!(coredns(&node.cluster), "other.example/coredns:v9");
+        node.cluster.proxy.disabled = true;
+        assert_eq!(addons(&node, &"v1.36.3+x".parse().expect("a version")), ["other.example/coredns:v9"]);
+        assert_eq!(kubernetes(&node.cluster, &"v1.36.3+x".parse().expect("a version"), "kube-proxy"), "registry.example/k8s/kube-proxy:v1.36.3_x");
+        node.role = Role::Worker;
+        assert_eq!(first(&node, &version), ["registry.example/k8s/pause:3.10.2"]);
+        assert!(addons(&node, &version).is_empty());
+    }
+
+    #[test]
+    fn a_worker_does_without_the_control_planes_images() {
+        for (name, is) in [
+            ("registry.k8s.io/kube-apiserver:v1.36.3", true),
+            ("mirror.example:5000/x/etcd:3.6.8-0", true),
+            ("registry.k8s.io/kube-proxy:v1.36.3", false),
+            ("registry.k8s.io/coredns/coredns:v1.14.2", false),
+            ("example/etcd-operator:1", false),
+        ] {
+            assert_eq!(is_control_plane(name), is, "{name}");
+        }
+    }
+}
