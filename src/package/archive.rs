@@ -113,7 +113,7 @@ impl Archive<'_> {
         let mut found: Vec<FoundImage> = Vec::new();
         for entry in &index.manifests {
             let Some(manifest) = self.choose(entry, 0)? else { continue };
-            let name = full_name(entry)?;
+            let name = self.plain(full_name(entry)?);
             if let Some(known) = found.iter_mut().find(|known| known.manifest.digest == manifest.digest) {
                 known.names.push(name);
                 continue;
@@ -158,7 +158,7 @@ impl Archive<'_> {
     fn docker_image(&self, image: DockerImage) -> Result<FoundImage, Problem> {
         let bytes = self.document(&image.config)?;
         let config: ImageConfig = model::parse(&bytes, &image.config)?;
-        let names: Vec<String> = image.repo_tags.unwrap_or_default().iter().map(|name| docker_name(name)).collect();
+        let names: Vec<String> = image.repo_tags.unwrap_or_default().iter().map(|name| self.plain(docker_name(name))).collect();
         let name = names.first().ok_or_else(|| malformed("manifest.json", "an image in it has no name (RepoTags)"))?;
         self.check_architecture(name, &config)?;
         if config.rootfs.diff_ids.len() != image.layers.len() {
@@ -202,6 +202,10 @@ impl Archive<'_> {
         Ok((Descriptor::new(&format!("{LAYER_MEDIA_TYPE}{packed}"), digest, size), content))
     }
 
+    fn plain(&self, name: String) -> String {
+        without_architecture(name, self.architecture)
+    }
+
     fn check_architecture(&self, name: &str, config: &ImageConfig) -> Result<(), Problem> {
         if config.architecture == self.architecture {
             return Ok(());
@@ -242,12 +246,16 @@ fn docker_name(name: &str) -> String {
     }
 }
 
-/// The name without the architecture that Kubernetes' server tarballs put behind the repository
-/// (`registry.k8s.io/kube-apiserver-amd64:v1.36.3`, build/lib/release.sh), which kubeadm's manifests do not have.
-pub fn without_architecture(name: &str, architecture: &str) -> Option<String> {
-    let (repository, tag) = name.rsplit_once(':')?;
-    let plain = repository.strip_suffix(architecture)?.strip_suffix('-')?;
-    Some(format!("{plain}:{tag}"))
+/// Kubernetes' server tarballs put the architecture behind the repository of their own programs
+/// (`registry.k8s.io/kube-apiserver-amd64:v1.36.3`, build/lib/release.sh); manifests have it without, and so does a package.
+fn without_architecture(name: String, architecture: &str) -> String {
+    const PROGRAMS: [&str; 5] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl"];
+    let plain = name.rsplit_once(':').and_then(|(repository, tag)| {
+        let plain = repository.strip_suffix(architecture)?.strip_suffix('-')?;
+        let program = plain.rsplit('/').next()?;
+        PROGRAMS.contains(&program).then(|| format!("{plain}:{tag}"))
+    });
+    plain.unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -268,9 +276,14 @@ mod tests {
     }
 
     #[test]
-    fn the_architecture_behind_a_repository_is_no_part_of_its_name() {
-        let name = "registry.k8s.io/kube-apiserver-amd64:v1.36.3";
-        assert_eq!(without_architecture(name, "amd64").as_deref(), Some("registry.k8s.io/kube-apiserver:v1.36.3"));
-        assert_eq!(without_architecture("registry.k8s.io/pause:3.10.2", "amd64"), None);
+    fn the_architecture_behind_kubernetes_own_repositories_is_no_part_of_their_names() {
+        for (name, plain) in [
+            ("registry.k8s.io/kube-apiserver-amd64:v1.36.3", "registry.k8s.io/kube-apiserver:v1.36.3"),
+            ("registry.k8s.io/kube-apiserver-arm64:v1.36.3", "registry.k8s.io/kube-apiserver-arm64:v1.36.3"),
+            ("registry.k8s.io/pause:3.10.2", "registry.k8s.io/pause:3.10.2"),
+            ("example/tool-amd64:1", "example/tool-amd64:1"),
+        ] {
+            assert_eq!(without_architecture(name.to_owned(), "amd64"), plain);
+        }
     }
 }

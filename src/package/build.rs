@@ -58,7 +58,7 @@ pub fn build(root: &Root, source: &Utf8Path, output: &Utf8Path, version: Option<
     let tree = read_tree(root, &source.join("files"))?;
     let images = read_images(root, &source.join("images"), &description.architecture)?;
     let staging = Utf8PathBuf::from(format!("{output}.partial"));
-    remove_tree(root, &staging)?;
+    root.remove_all(&staging).map(drop)?;
     for folder in [staging.clone(), staging.join("blobs"), staging.join("blobs/sha256")] {
         root.make_dir(&folder, 0o755)?;
     }
@@ -70,7 +70,7 @@ pub fn build(root: &Root, source: &Utf8Path, output: &Utf8Path, version: Option<
     Package::open(root, &staging)?.ok_or_else(|| Error::internal(format!("reading {staging} back")))?;
     if output.extension() == Some("tar") {
         pack(root, &staging, output)?;
-        remove_tree(root, &staging)?;
+        root.remove_all(&staging).map(drop)?;
     } else {
         root.rename(&staging, output)?;
     }
@@ -151,9 +151,7 @@ fn read_images(root: &Root, folder: &Utf8Path, architecture: &str) -> Result<BTr
                 .hint("unpack it first if it is compressed, or take it out of the folder"));
         }
         for image in archive::images_in(root, &folder.join(&file), architecture)? {
-            let plain: Vec<String> =
-                image.names.iter().filter_map(|name| archive::without_architecture(name, architecture)).collect();
-            for name in image.names.iter().chain(&plain) {
+            for name in &image.names {
                 let known = images.insert(name.clone(), image.clone());
                 if known.is_some_and(|known| known.manifest.digest != image.manifest.digest) {
                     return Err(Error::config(format!("taking the image {name} of {file}"))
@@ -305,9 +303,7 @@ fn write_index(
 /// Packs a layout into one tar: small documents first, then the blobs by name; no times, no owners.
 fn pack(root: &Root, folder: &Utf8Path, output: &Utf8Path) -> Result<()> {
     let temporary = Utf8PathBuf::from(format!("{output}.partial.tar"));
-    if root.metadata(&temporary)?.is_some() {
-        root.remove_file(&temporary)?;
-    }
+    root.remove_all(&temporary).map(drop)?;
     let doing = || format!("writing {temporary}");
     let mut builder = tar::Builder::new(root.create(&temporary, 0o644)?);
     let mut names = vec!["oci-layout".to_owned(), "index.json".to_owned()];
@@ -334,16 +330,4 @@ pub(super) fn plain_header(size: u64) -> tar::Header {
     header.set_mtime(0);
     header.set_size(size);
     header
-}
-
-/// Removes a folder and all that is in it, never following a link; nothing when it is absent.
-pub fn remove_tree(root: &Root, path: &Utf8Path) -> Result<()> {
-    let Some(found) = root.metadata(path)? else { return Ok(()) };
-    if found.file_type != FileType::Dir {
-        return root.remove_file(path);
-    }
-    for name in root.list(path)?.unwrap_or_default() {
-        remove_tree(root, &path.join(name))?;
-    }
-    root.remove_dir(path)
 }

@@ -12,6 +12,7 @@ pub mod layout;
 pub mod model;
 pub mod paths;
 pub mod problem;
+pub mod stream;
 pub mod tarball;
 
 pub use build::build;

@@ -1,6 +1,8 @@
 //! Packages made, damaged and read back, on a real file tree.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
@@ -8,6 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::digest::Digest;
 use super::layout::Package;
+use super::stream::ImageStream;
 use super::{build, extract, model};
 use crate::error::Result;
 use crate::host::Root;
@@ -157,9 +160,7 @@ fn what_was_built_is_what_is_extracted() {
         assert_eq!(
             names,
             [
-                "registry.k8s.io/kube-apiserver-amd64:v1.36.3",
                 "registry.k8s.io/kube-apiserver:v1.36.3",
-                "registry.k8s.io/kube-scheduler-amd64:v1.36.3",
                 "registry.k8s.io/kube-scheduler:v1.36.3",
                 "registry.k8s.io/pause:3.10.2",
             ]
@@ -373,4 +374,42 @@ fn a_package_for_other_machines_is_named_so() {
     package.check_architecture("amd64").expect("its own");
     let error = package.check_architecture("arm64").expect_err("another").to_string();
     assert!(error.contains("it is for amd64 and this machine is arm64"), "{error}");
+}
+
+#[test]
+fn an_archive_of_images_is_made_as_it_is_read() {
+    let bench = Bench::with_source();
+    let package = bench.build("package.tar").expect("built");
+    let read = |images: &[super::layout::PackagedImage], present: &BTreeSet<Digest>| {
+        let mut bytes = Vec::new();
+        ImageStream::of(&package, images, present).expect("a stream").read_to_end(&mut bytes).expect("read");
+        fs::write(bench.path("images.tar"), &bytes).expect("written");
+        let file = bench.root.open(bench.path("images.tar")).expect("opened").expect("there");
+        super::tarball::Tarball::index(file, "the stream").expect("a tar").files
+    };
+    let all = read(&package.images, &BTreeSet::new());
+    let blobs: BTreeSet<Digest> = package.all_image_blobs().expect("read").into_iter().map(|(_, blob)| blob.digest).collect();
+    assert_eq!(all.len(), blobs.len() + 2, "each blob once, and two documents");
+    // What was made is an image archive like any other.
+    let found = super::archive::images_in(&bench.root, &bench.path("images.tar"), "amd64").expect("an OCI archive");
+    assert_eq!(found.iter().map(|image| &image.names[0]).collect::<Vec<_>>(), package.images.iter().map(|image| &image.name).collect::<Vec<_>>());
+    // What the receiver has is left out.
+    assert_eq!(read(&package.images[..1], &blobs).len(), 2);
+}
+
+#[test]
+fn an_archive_with_a_damaged_blob_fails_before_its_end() {
+    let bench = Bench::with_source();
+    let package = bench.build("package").expect("built");
+    let layer = package.image_blobs(&package.images[0]).expect("read").pop().expect("a layer");
+    let path = bench.path("package").join(layer.digest.blob_path());
+    let mut bytes = fs::read(&path).expect("read");
+    bytes[0] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    let mut stream = ImageStream::of(&package, &package.images[..1], &BTreeSet::new()).expect("a stream");
+    let mut received = Vec::new();
+    let error = stream.read_to_end(&mut received).expect_err("damaged").to_string();
+    assert!(error.contains("a blob of registry.k8s.io/kube-apiserver:v1.36.3 is damaged"), "{error}");
+    assert!(!received.ends_with(&[0; 1024]), "no end");
+    assert!(stream.read_to_end(&mut received).is_err(), "and none later");
 }
