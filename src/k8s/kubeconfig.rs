@@ -6,10 +6,13 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::config::node::Endpoint;
+use crate::k8s::pki::judge::{self, LeafState};
+use crate::k8s::pki::{Certificate, spoken};
 use crate::k8s::yaml;
 
 /// What a kubeconfig's current context says.
@@ -160,6 +163,94 @@ fn credentials(user: &Value) -> Result<Credentials, String> {
     }
 }
 
+/// The same kubeconfig with its user's client certificate in `path` instead of inside, all else kept (kubeadm's
+/// `kubelet-finalize/enable-client-cert-rotation`).
+pub fn with_client_file(bytes: &[u8], path: &str) -> Result<Zeroizing<String>, String> {
+    let user = Kubeconfig::parse(bytes)?.user;
+    let mut config: Value = serde_saphyr::from_slice(bytes).map_err(|_| "it is no YAML".to_owned())?;
+    let users = config["users"].as_array_mut().into_iter().flatten();
+    for entry in users.filter(|entry| entry["name"] == user.as_str()) {
+        if let Some(fields) = entry["user"].as_object_mut() {
+            fields.retain(|name, _| !name.ends_with("-data"));
+            fields.insert("client-certificate".to_owned(), path.into());
+            fields.insert("client-key".to_owned(), path.into());
+        }
+    }
+    Ok(Zeroizing::new(yaml::text(&config)))
+}
+
+/// What a kubeconfig shall say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The user: the client certificate's common name.
+    pub user: String,
+    /// The client certificate's organization.
+    pub organization: Option<&'static str>,
+    /// The API server's URL.
+    pub server: String,
+}
+
+/// What a kubeconfig is worth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is not there.
+    Absent,
+    /// Nobody can use it: empty, torn, or its client certificate is torn or expired. It is made again, whoever made it.
+    Broken(String),
+    /// It trusts another CA, or another CA signed its client certificate.
+    OtherAuthority,
+    /// It can be used, but says something else.
+    Differs(String),
+    /// It can be used; its client certificate where that is inside.
+    Fine(Option<Box<Certificate>>),
+}
+
+/// Judges a kubeconfig by its meaning.
+pub fn judge(bytes: Option<&[u8]>, wish: &Wish, authority: &Certificate, now: Timestamp) -> Standing {
+    let Some(bytes) = bytes else { return Standing::Absent };
+    let config = match Kubeconfig::parse(bytes) {
+        Ok(config) => config,
+        Err(why) => return Standing::Broken(why),
+    };
+    if let Authority::Embedded(pem) = &config.authority {
+        match Certificate::chain_from_pem(pem) {
+            Err(why) => return Standing::Broken(format!("the CA inside: {why}")),
+            Ok(trusted) if !trusted.contains(authority) => return Standing::OtherAuthority,
+            Ok(_) => {}
+        }
+    }
+    let client = match &config.credentials {
+        Credentials::Embedded { certificate, key } => match judge::leaf(Some(certificate), Some(key), authority, &[], now) {
+            LeafState::Fine(client) => Some(client),
+            LeafState::WrongIssuer => return Standing::OtherAuthority,
+            state => return Standing::Broken(format!("the client certificate inside: {}", state.fault())),
+        },
+        Credentials::Files { .. } | Credentials::Other => None,
+    };
+    match difference(&config, wish, client.as_deref()) {
+        Some(difference) => Standing::Differs(difference),
+        None => Standing::Fine(client),
+    }
+}
+
+fn difference(config: &Kubeconfig, wish: &Wish, client: Option<&Certificate>) -> Option<String> {
+    let wrong = |what: &str, have: &str, wish: &str| (have != wish).then(|| format!("its {what} is {have}, not {wish}"));
+    let organization = |client: &Certificate| client.organizations.join(", ");
+    wrong("server", &config.server, &wish.server)
+        .or_else(|| wrong("cluster", &config.cluster, &wish.cluster))
+        .or_else(|| wrong("user", &config.user, &wish.user))
+        .or_else(|| wrong("client certificate's name", &client?.common_name, &wish.user))
+        .or_else(|| wrong("client certificate's group", &organization(client?), wish.organization.unwrap_or_default()))
+}
+
+/// How a client certificate that somebody else renewed is reported.
+pub fn renewed(client: Option<&Certificate>) -> String {
+    let until = client.map(|client| format!(", valid until {}", spoken(client.not_after)));
+    format!("renewed by somebody else{}", until.unwrap_or_default())
+}
+
 /// The URL of this machine's API server.
 pub fn local_server(advertise_address: IpAddr, bind_port: u16) -> String {
     format!("https://{}", Endpoint { host: advertise_address.to_string(), port: bind_port })
@@ -224,6 +315,56 @@ mod tests {
             assert_eq!(Kubeconfig::parse(text.as_bytes()).expect_err(text), why);
         }
         assert!(!format!("{:?}", sample()).contains(&STANDARD.encode(b"a key")));
+    }
+
+    #[test]
+    fn a_kubeconfig_is_judged_by_its_meaning() {
+        use crate::config::node::KeyAlgorithm;
+        use crate::k8s::pki::{Pair, Profile, Validity};
+        use std::time::Duration;
+        let now: Timestamp = "2026-11-21T08:46:57Z".parse().expect("a time");
+        let year = Duration::from_secs(8760 * 3600);
+        let ca = || Pair::new_authority("kubernetes", KeyAlgorithm::EcdsaP256, Validity::from_now(now, year * 10).expect("dates"));
+        let (ca, other) = (ca().expect("a CA"), ca().expect("a CA"));
+        let wish = Wish {
+            cluster: "kubernetes".to_owned(),
+            user: "kubernetes-admin".to_owned(),
+            organization: Some("kubeadm:cluster-admins"),
+            server: "https://10.0.0.1:6443".to_owned(),
+        };
+        let write = |trusted: &Pair, signer: &Pair, name: &str, server: &str| {
+            let validity = Validity::since(&signer.certificate, now, year).expect("dates");
+            let pair = signer.issue(&Profile::client(name, wish.organization), KeyAlgorithm::EcdsaP256, validity).expect("a leaf");
+            let credentials = Credentials::Embedded {
+                certificate: pair.certificate.to_pem().into_bytes(),
+                key: Zeroizing::new(pair.key.to_pem().expect("text").as_bytes().to_vec()),
+            };
+            let authority = Authority::Embedded(trusted.certificate.to_pem().into_bytes());
+            let (cluster, user) = (wish.cluster.clone(), wish.user.clone());
+            Kubeconfig { cluster, user, server: server.to_owned(), authority, credentials }.render()
+        };
+        let at = |text: &str, when| judge(Some(text.as_bytes()), &wish, &ca.certificate, when);
+        let good = write(&ca, &ca, "kubernetes-admin", &wish.server);
+        assert!(matches!(at(&good, now), Standing::Fine(Some(client)) if client.not_before == ca.certificate.not_before));
+        assert_eq!(judge(None, &wish, &ca.certificate, now), Standing::Absent);
+        assert_eq!(at("", now), Standing::Broken("it is empty".to_owned()));
+        let late = now.checked_add(year * 2).expect("a time");
+        assert_eq!(at(&good, late), Standing::Broken("the client certificate inside: expired 2027-11-21T08:46:57Z".to_owned()));
+        assert_eq!(at(&write(&other, &other, "kubernetes-admin", &wish.server), now), Standing::OtherAuthority);
+        assert_eq!(at(&write(&ca, &other, "kubernetes-admin", &wish.server), now), Standing::OtherAuthority);
+        assert_eq!(
+            at(&write(&ca, &ca, "kubernetes-admin", "https://10.0.0.2:6443"), now),
+            Standing::Differs("its server is https://10.0.0.2:6443, not https://10.0.0.1:6443".to_owned())
+        );
+        assert_eq!(
+            at(&write(&ca, &ca, "somebody", &wish.server), now),
+            Standing::Differs("its client certificate's name is somebody, not kubernetes-admin".to_owned())
+        );
+        let rotating = with_client_file(good.replace("server:", "tls-server-name: api\n    server:").as_bytes(), "/current.pem")
+            .expect("text");
+        assert!(rotating.contains("tls-server-name: api") && !rotating.contains("client-key-data"));
+        assert!(rotating.contains("client-certificate: /current.pem\n    client-key: /current.pem\n"));
+        assert_eq!(at(&rotating, now), Standing::Fine(None));
     }
 
     #[test]

@@ -1,0 +1,49 @@
+//! Whether a cluster is here. Where one is, no CA and no service account key is ever made again: a second cluster is never founded by
+//! accident. CA files alone are not a cluster; they are used as kubeadm uses them.
+
+use std::fmt;
+
+use crate::config::node::Etcd;
+use crate::engine::context::Context;
+use crate::engine::state::ClusterIdentity;
+use crate::error::Result;
+use crate::host::Utf8PathBuf;
+use crate::k8s::kubeconfig::Kubeconfig;
+use crate::k8s::names;
+
+/// What says that a cluster is here, the strongest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// etcd has data on this machine.
+    EtcdData(Utf8PathBuf),
+    /// A kubeconfig that parses. It is made after the CAs and the service account key, so these were whole once.
+    Kubeconfig(&'static str),
+    /// Nothing but edgeboot's own state.
+    State(ClusterIdentity),
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Evidence::EtcdData(path) => write!(f, "etcd has data in {path}"),
+            Evidence::Kubeconfig(path) => write!(f, "{path} belongs to one"),
+            Evidence::State(identity) => write!(f, "{} names one ({})", names::STATE, identity.ca_cert_hash),
+        }
+    }
+}
+
+/// Whether a cluster is here, and what says so.
+pub fn cluster_is_here(cx: &Context) -> Result<Option<Evidence>> {
+    if let Etcd::Local(etcd) = &cx.node.cluster.etcd {
+        let member = etcd.data_dir.join("member");
+        if cx.host.root.exists(&member)? {
+            return Ok(Some(Evidence::EtcdData(member)));
+        }
+    }
+    for path in [names::ADMIN_CONF, names::KUBELET_CONF] {
+        if cx.host.root.read(path)?.is_some_and(|bytes| Kubeconfig::parse(&bytes).is_ok()) {
+            return Ok(Some(Evidence::Kubeconfig(path)));
+        }
+    }
+    Ok(cx.ledger.cluster().map(Evidence::State))
+}
