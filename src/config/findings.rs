@@ -90,20 +90,20 @@ impl Finding {
     /// As a person reads it, in the way of rustc.
     pub fn render(&self) -> String {
         let mut text = format!("{}: {}\n  --> {}", self.level.word(), self.message, self.location());
-        let margin = " ".repeat(self.line.to_string().len());
+        let number = if self.line == 0 { "  ".to_owned() } else { format!(" {}", self.line) };
+        let margin = " ".repeat(number.len());
         if !self.excerpt.is_empty() {
             let (column, length) = self.caret;
             let _ = write!(
                 text,
-                "\n {margin} |\n {} | {}\n {margin} | {}{}",
-                self.line,
+                "\n{margin} |\n{number} | {}\n{margin} | {}{}",
                 self.excerpt,
                 " ".repeat(column.saturating_sub(1)),
                 "^".repeat(length.max(1))
             );
         }
         if !self.help.is_empty() {
-            let _ = write!(text, "\n {margin} = help: {}", self.help);
+            let _ = write!(text, "\n{margin} = help: {}", self.help);
         }
         text
     }
@@ -118,6 +118,8 @@ pub struct SourceText {
     pub text: String,
     /// Permission bits, where it is a file.
     pub mode: Option<u32>,
+    /// Its lines have numbers; those of the command line have not.
+    pub numbered: bool,
     /// What to do when it holds a secret and others can read it: an error for files that stay, a warning for those given by hand.
     pub when_readable: Level,
 }
@@ -171,6 +173,7 @@ impl Note {
             Some(text) => shown(text, column as usize, length as usize),
             None => (String::new(), (0, 0)),
         };
+        let (line, column) = if source.is_some_and(|source| source.numbered) { (line, column) } else { (0, 0) };
         Finding {
             level: self.level,
             message: self.message,

@@ -25,7 +25,7 @@ use findings::{Finding, Findings, Level, Place, SourceId, SourceText};
 use kubeadm::{ClusterDocument, InitDocument};
 use layer::{Kind, Layer};
 use node::Node;
-use sources::{Found, Gathered};
+use sources::{Found, Gathered, Sort};
 use tree::Value;
 
 /// What the sources wish.
@@ -71,6 +71,14 @@ pub enum Wish {
 /// recorded. Findings that are errors become one [`Error`] which tells them all.
 pub fn load(root: &Root, told: &[Gathered]) -> Result<Outcome> {
     weigh(root, gather(root, told))
+}
+
+/// What is to be recorded of what a command was told; to be asked after [`load`] was content with it.
+pub fn record(root: &Root, told: &[Gathered]) -> Result<sources::recorded::Recording> {
+    let findings = Findings::default();
+    let mut stream = Stream::of(told.to_vec(), &findings);
+    sources::secrets::resolve(root, &mut stream.layer, &stream.texts, &findings)?;
+    Ok(sources::recorded::record(&stream.layer))
 }
 
 /// Asks every source.
@@ -149,14 +157,20 @@ impl Stream {
                     continue;
                 }
                 Found::Documents { text, documents } => {
-                    stream.texts.push(SourceText { name: origin, text, mode: None, when_readable: Level::Warning });
+                    stream.texts.push(SourceText {
+                        name: origin,
+                        text,
+                        mode: None,
+                        numbered: false,
+                        when_readable: Level::Warning,
+                    });
                     documents.into_iter().map(|tree| tree.moved_to(source)).collect()
                 }
-                Found::Bytes { bytes, mode, by_hand } => {
+                Found::Bytes { bytes, mode, sort } => {
                     let text = String::from_utf8_lossy(&bytes).into_owned();
-                    let documents = parse(source, &bytes, &text, findings);
-                    let when_readable = if by_hand { Level::Warning } else { Level::Error };
-                    stream.texts.push(SourceText { name: origin, text, mode, when_readable });
+                    let documents = parse(source, &bytes, &text, sort, findings);
+                    let when_readable = if sort == Sort::ByHand { Level::Warning } else { Level::Error };
+                    stream.texts.push(SourceText { name: origin, text, mode, numbered: true, when_readable });
                     documents
                 }
             };
@@ -166,7 +180,7 @@ impl Stream {
     }
 }
 
-fn parse(source: SourceId, bytes: &[u8], text: &str, findings: &Findings) -> Vec<tree::Tree> {
+fn parse(source: SourceId, bytes: &[u8], text: &str, sort: Sort, findings: &Findings) -> Vec<tree::Tree> {
     if bytes.len() > tree::MAX_BYTES {
         findings.error(
             Place::whole(source),
@@ -176,6 +190,10 @@ fn parse(source: SourceId, bytes: &[u8], text: &str, findings: &Findings) -> Vec
     }
     if std::str::from_utf8(bytes).is_err() || bytes.contains(&0) {
         findings.error(Place::whole(source), "this is not text");
+        return Vec::new();
+    }
+    if text.trim().is_empty() && sort != Sort::DropIn {
+        findings.error_with_help(Place::whole(source), "this is empty", "a whole configuration is `role: controlPlane`");
         return Vec::new();
     }
     tree::parse(source, text, findings)
@@ -202,8 +220,12 @@ fn note_origins(tree: &tree::Tree, path: &str, texts: &[SourceText], origins: &m
         return;
     }
     let Place { source, line, column, .. } = tree.place;
-    let name = texts.get(source.0).map_or("", |text| text.name.as_str());
-    origins.insert(path.to_owned(), format!("{name}:{line}:{column}"));
+    let origin = match texts.get(source.0) {
+        Some(text) if text.numbered => format!("{}:{line}:{column}", text.name),
+        Some(text) => text.name.clone(),
+        None => return,
+    };
+    origins.insert(path.to_owned(), origin);
 }
 
 /// One error that tells all findings.

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::objects::{self, Grantee, KUBE_SYSTEM};
 use super::names;
+use super::objects::{self, Grantee, KUBE_SYSTEM};
 use crate::config::node::{CertificateKey, Cluster, Etcd};
 use crate::error::{Error, Result};
 

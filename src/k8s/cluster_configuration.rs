@@ -107,7 +107,8 @@ fn etcd(etcd: &Etcd) -> Value {
         Etcd::External(external) => {
             fields.insert("endpoints".to_owned(), json!(external.endpoints));
             put(&mut fields, "httpEndpoints", json!(external.http_endpoints));
-            for (name, path) in [("caFile", &external.ca_file), ("certFile", &external.cert_file), ("keyFile", &external.key_file)] {
+            for (name, path) in [("caFile", &external.ca_file), ("certFile", &external.cert_file), ("keyFile", &external.key_file)]
+            {
                 fields.insert(name.to_owned(), json!(path));
             }
             json!({"external": fields})

@@ -23,7 +23,8 @@ fn random_letters(length: usize) -> Result<String> {
     let mut letters = String::with_capacity(length);
     let mut bytes = [0_u8; 32];
     while letters.len() < length {
-        rand::fill(&mut bytes).map_err(|_| Error::host("making a bootstrap token").because("the machine gives no random numbers"))?;
+        rand::fill(&mut bytes)
+            .map_err(|_| Error::host("making a bootstrap token").because("the machine gives no random numbers"))?;
         let picked = bytes.iter().filter(|byte| **byte < 252).map(|byte| char::from(ALPHABET[usize::from(byte % 36)]));
         letters.extend(picked.take(length - letters.len()));
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::host::Root;
 use crate::k8s::names;
 
-use super::{Found, Gathered, Source, file};
+use super::{Found, Gathered, Sort, Source, file};
 
 /// The source.
 pub const SOURCE: Source = Source {
@@ -25,7 +25,7 @@ pub const SOURCE: Source = Source {
 const FOLDERS: &[&str] = &["/usr/lib/edgeboot/config.d", "/run/edgeboot/config.d", names::CONFIG_DIR];
 
 fn gather(root: &Root) -> Vec<Gathered> {
-    let mut gathered = vec![file(root, names::CONFIG, false)];
+    let mut gathered = vec![file(root, names::CONFIG, Sort::Main)];
     let mut by_name: BTreeMap<String, String> = BTreeMap::new();
     for folder in FOLDERS {
         match root.list(folder) {
@@ -36,7 +36,7 @@ fn gather(root: &Root) -> Vec<Gathered> {
             Err(error) => gathered.push(Gathered { origin: (*folder).to_owned(), found: Found::Failed(error.to_string()) }),
         }
     }
-    gathered.extend(by_name.values().filter(|path| !is_masked(root, path)).map(|path| file(root, path, false)));
+    gathered.extend(by_name.values().filter(|path| !is_masked(root, path)).map(|path| file(root, path, Sort::DropIn)));
     gathered
 }
 

@@ -43,8 +43,8 @@ pub enum Found {
         bytes: Vec<u8>,
         /// Permission bits.
         mode: Option<u32>,
-        /// Given by hand on the command line, so that others being able to read it is a warning only.
-        by_hand: bool,
+        /// What sort of file it is.
+        sort: Sort,
     },
     /// Documents that were never YAML: flags.
     Documents {
@@ -59,11 +59,22 @@ pub enum Found {
     Failed(String),
 }
 
+/// What sort of file a stream stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// A file that is there to say something: an empty one has been torn.
+    Main,
+    /// A drop-in: an empty one hides those of its name below it.
+    DropIn,
+    /// Given by hand on the command line: that others can read a secret in it is a warning only.
+    ByHand,
+}
+
 /// Reads a file: found, absent or failed.
-pub fn file(root: &Root, path: &str, by_hand: bool) -> Gathered {
+pub fn file(root: &Root, path: &str, sort: Sort) -> Gathered {
     let found = match root.read(path) {
         Ok(Some(bytes)) => match mode_of(root, path) {
-            Ok(mode) => Found::Bytes { bytes, mode, by_hand },
+            Ok(mode) => Found::Bytes { bytes, mode, sort },
             Err(error) => Found::Failed(error.to_string()),
         },
         Ok(None) => Found::Absent,

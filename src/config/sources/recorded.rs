@@ -1,9 +1,15 @@
 //! What `edgeboot init` was told, recorded so that every later boot wishes the same. It holds no secret: those lie beside it, 0600, and
 //! are referred to by name.
 
+use crate::config::fields::to_json;
+use crate::config::findings::Findings;
+use crate::config::layer::{Kind, Layer};
+use crate::config::tree::{Tree, Value};
 use crate::host::Root;
+use crate::host::root::Placement;
+use crate::k8s::{names, yaml};
 
-use super::{Gathered, Source, file};
+use super::{Gathered, Sort, Source, file};
 
 /// Where it is recorded.
 pub const INIT: &str = "/var/lib/edgeboot/recorded/init.yaml";
@@ -12,5 +18,43 @@ pub const INIT: &str = "/var/lib/edgeboot/recorded/init.yaml";
 pub const SOURCE: Source = Source { name: "recorded", looks_for: &[INIT], gather };
 
 fn gather(root: &Root) -> Vec<Gathered> {
-    vec![file(root, INIT, false)]
+    vec![file(root, INIT, Sort::Main)]
+}
+
+/// What is to be placed so that later boots wish the same: credentials first, then the stream that refers to them.
+#[derive(Debug)]
+pub struct Recording {
+    /// Groups for [`Root::put_groups`]; all 0600.
+    pub groups: Vec<Vec<Placement>>,
+}
+
+/// Records what a command was told. Secrets become credentials, named by what they are.
+pub fn record(told: &Layer) -> Recording {
+    let mut told = told.clone();
+    let mut credentials = Vec::new();
+    if let Some(init) = told.get_mut(Kind::Init) {
+        hide(init, "certificateKey", "certificateKeyFrom", "init-certificate-key", &mut credentials);
+        if let Some(Tree { value: Value::List(tokens), .. }) = init.field_mut("bootstrapTokens") {
+            for (index, token) in tokens.iter_mut().enumerate() {
+                hide(token, "token", "tokenFrom", &format!("init-token-{index}"), &mut credentials);
+            }
+        }
+    }
+    let document = |(kind, tree): &(Kind, Tree)| {
+        let mut tree = tree.clone();
+        tree.set("apiVersion", Tree::text(tree.place, kind.api_version()));
+        tree.set("kind", Tree::text(tree.place, kind.name()));
+        yaml::text(&to_json(&tree, &Findings::default()))
+    };
+    let text = told.documents().iter().map(document).collect::<Vec<_>>().join("---\n");
+    let stream = Placement { path: INIT.into(), mode: 0o600, bytes: text.into_bytes() };
+    Recording { groups: vec![credentials, vec![stream]] }
+}
+
+/// Moves a secret out of `owner` into a credential.
+fn hide(owner: &mut Tree, field: &str, reference: &str, name: &str, credentials: &mut Vec<Placement>) {
+    let Some((_, Tree { place, value: Value::Text(secret, _) })) = owner.take(field) else { return };
+    owner.set(reference, Tree::text(place, format!("credential:{name}")));
+    let path = format!("{}/{name}", names::CREDENTIALS_DIR);
+    credentials.push(Placement { path: path.into(), mode: 0o600, bytes: secret.into_bytes() });
 }

@@ -1,0 +1,138 @@
+//! `edgeboot config check`: tells every finding about the configuration of this machine, or about files, and changes nothing.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::config::findings::{Finding, Level};
+use crate::config::sources::Gathered;
+use crate::config::{Judged, Wish, gather, judge};
+use crate::error::{Error, Result};
+use crate::host::Root;
+
+use super::init::by_hand;
+use super::{Global, Output, print};
+
+/// Looks at the configuration.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConfigCommand {
+    /// Tells everything that is wrong or doubtful, with file, line and column. Without a FILE it looks at what this machine would use
+    /// at its next boot. Exit code 78 when something is wrong.
+    #[command(after_help = "Example:\n  edgeboot config check examples/single-node.yaml")]
+    Check(Check),
+}
+
+/// `edgeboot config check`.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Files to look at instead, low to high as drop-ins are.
+    #[arg(value_name = "FILE")]
+    pub files: Vec<String>,
+}
+
+impl ConfigCommand {
+    /// Looks, prints what was found, and fails when something is wrong.
+    pub fn run(&self, global: &Global) -> Result<()> {
+        let ConfigCommand::Check(check) = self;
+        let judged = check.judged(&Root::machine()?)?;
+        print(&match global.output {
+            Output::Json => as_json(&judged),
+            Output::Text => as_text(&judged),
+        });
+        verdict(&judged)
+    }
+}
+
+impl Check {
+    /// Everything that can be said about the files, or about this machine's configuration.
+    pub fn judged(&self, root: &Root) -> Result<Judged> {
+        let gathered: Vec<Gathered> = match self.files.as_slice() {
+            [] => gather(root, &[]),
+            files => files.iter().map(|path| by_hand(root, path)).collect::<Result<_>>()?,
+        };
+        judge(root, gathered)
+    }
+}
+
+/// An error when there are errors among the findings; it does not repeat them.
+fn verdict(judged: &Judged) -> Result<()> {
+    match count(&judged.findings, Level::Error) {
+        0 if judged.failed_sources.is_empty() => Ok(()),
+        0 => Err(Error::host("checking the configuration").because("a source could not be read")),
+        1 => Err(Error::config("checking the configuration").because("1 error")),
+        errors => Err(Error::config("checking the configuration").because(format!("{errors} errors"))),
+    }
+}
+
+fn count(findings: &[Finding], level: Level) -> usize {
+    findings.iter().filter(|finding| finding.level == level).count()
+}
+
+fn as_text(judged: &Judged) -> String {
+    let mut parts: Vec<String> = judged.findings.iter().map(Finding::render).collect();
+    parts.extend(judged.failed_sources.iter().map(|source| format!("error: {} could not be read: {}", source.origin, source.why)));
+    match &judged.wish {
+        Some(Wish::Nothing { looked_for }) => {
+            parts.push(format!("no configuration: nobody says a `role`; looked for {}", looked_for.join(", ")));
+        }
+        Some(Wish::Node { .. }) if count(&judged.findings, Level::Error) == 0 => {
+            let warnings = match count(&judged.findings, Level::Warning) {
+                0 => String::new(),
+                1 => ", with 1 warning".to_owned(),
+                warnings => format!(", with {warnings} warnings"),
+            };
+            parts.push(format!("the configuration is good{warnings}"));
+        }
+        _ => {}
+    }
+    parts.join("\n\n")
+}
+
+fn as_json(judged: &Judged) -> String {
+    let (node, origins) = match &judged.wish {
+        Some(Wish::Node { node, origins, .. }) if count(&judged.findings, Level::Error) == 0 => (Some(node), Some(origins)),
+        _ => (None, None),
+    };
+    let value = json!({
+        "findings": judged.findings,
+        "failedSources": judged.failed_sources,
+        "node": node,
+        "origins": origins,
+    });
+    format!("{value:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(text: &str) -> Judged {
+        let folder = tempfile::TempDir::new().expect("a temporary folder");
+        let root = Root::at(folder.path().to_str().expect("a plain path")).expect("a tree");
+        let _ = root.put("/a.yaml", 0o600, text.as_bytes()).expect("placed");
+        Check { files: vec!["/a.yaml".to_owned()] }.judged(&root).expect("judged")
+    }
+
+    #[test]
+    fn good_wrong_and_nothing_are_told_apart() {
+        let good = judged("role: controlPlane");
+        assert_eq!(as_text(&good), "the configuration is good");
+        assert!(verdict(&good).is_ok());
+        let wrong = judged("role: king\nrols: {}\n");
+        assert_eq!(verdict(&wrong).expect_err("wrong").kind().exit_code(), 78);
+        assert_eq!(as_text(&wrong).matches("error: ").count(), 2, "{}", as_text(&wrong));
+        let nothing = judged("package: /usr/lib/package\n");
+        assert!(as_text(&nothing).starts_with("no configuration"), "{}", as_text(&nothing));
+        assert!(verdict(&nothing).is_ok());
+    }
+
+    #[test]
+    fn programs_get_places_and_origins() {
+        let value: serde_json::Value = serde_json::from_str(&as_json(&judged("role: controlPlane\n"))).expect("JSON");
+        assert_eq!(value["origins"]["NodeConfig.role"], "/a.yaml:1:7");
+        assert_eq!(value["node"]["role"], "controlPlane");
+        let value: serde_json::Value = serde_json::from_str(&as_json(&judged("role: king\n"))).expect("JSON");
+        assert_eq!(value["findings"][0]["line"], 1);
+        assert_eq!(value["findings"][0]["column"], 7);
+        assert_eq!(value["node"], serde_json::Value::Null);
+    }
+}
