@@ -80,6 +80,9 @@ pub struct Facts {
     /// The package.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<PackageFacts>,
+    /// The pod subnets that the cluster gave to this node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_subnets: Vec<ipnet::IpNet>,
     /// Facts of other versions, kept.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,

@@ -158,7 +158,7 @@ const OTHER_DURATIONS: &[&str] = &[
 ];
 
 /// Puts `over` on top: objects merge, everything else is replaced; what says nothing (null, an empty text) changes nothing.
-fn overlay(base: &mut Map<String, Value>, over: &Map<String, Value>) {
+pub fn overlay(base: &mut Map<String, Value>, over: &Map<String, Value>) {
     for (key, value) in over {
         match (base.get_mut(key), value) {
             (_, Value::Null) => {}

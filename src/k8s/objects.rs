@@ -93,8 +93,7 @@ pub fn signed(mut config_map: Value) -> Value {
 
 /// The digest of an object as it is wished, whatever the order of its keys.
 pub fn digest(object: &Value) -> String {
-    let bytes = serde_json::to_vec(&yaml::sorted(object)).expect("JSON values serialise");
-    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+    format!("sha256:{}", hex::encode(Sha256::digest(yaml::sorted(object).to_string())))
 }
 
 /// Where `live` says something else than `wish`: JSON pointers, the first few. Never the values: they may be secret.

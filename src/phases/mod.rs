@@ -1,16 +1,26 @@
 //! The phases, in boot order: the wish meets the world. Ids are kubeadm's where kubeadm has the phase.
 
+mod addon;
+mod admin_binding;
+pub mod bootstrap_token;
 pub mod certs;
 pub mod clock;
 pub mod cluster;
+mod cni;
 mod control_plane;
 mod etcd;
 pub mod kubeconfig;
 pub mod kubelet_finalize;
 mod kubelet_start;
+mod mark_control_plane;
 pub mod network;
+pub mod node_registered;
+mod objects;
 mod patches;
 mod runtime;
+pub mod show_join_command;
+pub mod upload_certs;
+mod upload_config;
 mod wait_control_plane;
 
 use crate::engine::phase::Phase;
@@ -41,11 +51,28 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(control_plane::ApiServer),
         Box::new(control_plane::ControllerManager),
         Box::new(control_plane::Scheduler),
+        Box::new(cni::Cni),
         Box::new(kubelet_start::KubeletStart),
         Box::new(wait_control_plane::Kubelet),
         Box::new(wait_control_plane::ApiServer),
         Box::new(wait_control_plane::ControllerManager),
         Box::new(wait_control_plane::Scheduler),
+        Box::new(admin_binding::AdminBinding),
+        Box::new(upload_config::Kubeadm),
+        Box::new(upload_config::Kubelet),
+        Box::new(upload_certs::UploadCerts),
+        Box::new(node_registered::NodeRegistered),
+        Box::new(mark_control_plane::MarkControlPlane),
+        Box::new(bootstrap_token::Access),
+        Box::new(bootstrap_token::Tokens),
         Box::new(kubelet_finalize::EnableClientCertRotation),
+        Box::new(addon::CoreDns),
+        Box::new(addon::KubeProxy),
+        Box::new(cni::PodCidr),
+        Box::new(node_registered::NodeReady),
+        Box::new(show_join_command::ShowJoinCommand),
     ]
 }
+
+#[cfg(test)]
+mod object_tests;

@@ -54,12 +54,12 @@ impl ApiConnector for Connector {
         config.connect_timeout = Some(Duration::from_secs(5));
         config.write_timeout = Some(REQUEST);
         let client = kube::Client::try_from(config).map_err(|error| failure(&doing(), error))?;
-        Ok(Arc::new(Client { client, server: server.to_owned(), permits: Semaphore::new(CONNECTIONS) }))
+        Ok(Arc::new(Client { kube: client, server: server.to_owned(), permits: Semaphore::new(CONNECTIONS) }))
     }
 }
 
 struct Client {
-    client: kube::Client,
+    kube: kube::Client,
     server: String,
     permits: Semaphore,
 }
@@ -105,7 +105,7 @@ impl Unanswered {
 impl Client {
     async fn text(&self, doing: &str, request: Request<Vec<u8>>) -> Result<String, Unanswered> {
         let _permit = self.permits.acquire().await.map_err(|error| Unanswered::Otherwise(Error::internal(doing).because(error)))?;
-        match tokio::time::timeout(REQUEST, self.client.request_text(request)).await {
+        match tokio::time::timeout(REQUEST, self.kube.request_text(request)).await {
             Ok(Ok(text)) => Ok(text),
             Ok(Err(kube::Error::Api(status))) => Err(Unanswered::Code(status.code, failure(doing, kube::Error::Api(status)))),
             Ok(Err(error)) => Err(Unanswered::Otherwise(failure(doing, error))),
@@ -145,7 +145,7 @@ impl Client {
         }
         let more = format!("&watch=true&resourceVersion={version}&timeoutSeconds={}", WATCH.as_secs());
         let request = request(Method::GET, &Self::selection(object, &more), None)?;
-        let events = self.client.request_events::<Value>(request).await.map_err(|error| failure(&doing, error))?;
+        let events = self.kube.request_events::<Value>(request).await.map_err(|error| failure(&doing, error))?;
         pin_mut!(events);
         while let Some(event) = events.next().await {
             let standing = match event.map_err(|error| failure(&doing, error))? {
@@ -244,8 +244,8 @@ impl Api for Client {
     async fn patch(&self, object: &ObjectReference, patch: &Value) -> Result<Changed> {
         let doing = format!("changing {object}");
         let before = self.read(object).await?;
-        let path = format!("{}?fieldManager={FIELD_MANAGER}", object.path());
-        let after = written(self.json(&doing, Method::PATCH, &path, Some((STRATEGIC, patch))).await)?;
+        let target = format!("{}?fieldManager={FIELD_MANAGER}", object.path());
+        let after = written(self.json(&doing, Method::PATCH, &target, Some((STRATEGIC, patch))).await)?;
         let same = before.as_ref().and_then(version) == version(&after);
         Ok(if same { Changed::No } else { Changed::Yes })
     }
@@ -264,22 +264,13 @@ impl Api for Client {
         holds: &(dyn for<'a> Fn(Option<&'a Value>) -> bool + Send + Sync),
         deadline: &Deadline,
     ) -> Result<Option<Value>> {
-        let mut last: Option<Error> = None;
-        loop {
-            let watched = tokio::time::timeout((WATCH + REQUEST).min(deadline.left()), self.watch(object, holds)).await;
-            match watched {
-                Ok(Ok(Some(standing))) => return Ok(standing),
-                Ok(Ok(None)) | Err(_) => {}
-                Ok(Err(error)) if error.kind() == Kind::Transient => last = Some(error),
-                Ok(Err(error)) => return Err(error),
-            }
-            if deadline.passed() {
-                return Err(match last {
-                    Some(last) => deadline.exceeded().because(last),
-                    None => deadline.exceeded(),
-                });
-            }
-            tokio::time::sleep(PAUSE.min(deadline.left())).await;
-        }
+        deadline
+            .until(PAUSE, PAUSE, || async {
+                match tokio::time::timeout(WATCH + REQUEST, self.watch(object, holds)).await {
+                    Ok(watched) => watched,
+                    Err(_) => Ok(None),
+                }
+            })
+            .await
     }
 }
