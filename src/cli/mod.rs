@@ -1,8 +1,13 @@
 //! Words in, exit codes out; the only place that prints. One file a command; what a run of the phases has in common is in `session`,
 //! who listens to it in `listeners`.
 
+pub mod follow;
+pub mod listeners;
 pub mod package;
 pub mod phase;
+pub mod plan;
+pub mod reconcile;
+pub mod session;
 pub mod status;
 pub mod version;
 
@@ -55,6 +60,17 @@ pub enum Output {
 /// What edgeboot does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Makes the machine what its configuration says, as far as it is not.
+    ///
+    /// From a shell this starts edgeboot-reconcile.service and follows it (its credentials are the unit's). It is what the boot runs,
+    /// what the timer runs, and what to run after a failure; with nothing to do it changes nothing.
+    #[command(
+        after_help = "Example:\n  edgeboot reconcile\n  edgeboot reconcile --foreground --force=/etc/kubernetes/manifests/etcd.yaml"
+    )]
+    Reconcile(reconcile::Reconcile),
+    /// Says what `reconcile` would change, and why, without changing anything.
+    #[command(after_help = "Example:\n  edgeboot plan --exit-code || echo 'something to do'")]
+    Plan(plan::PlanCommand),
     /// Says how the last run stands or ended, phase by phase.
     #[command(after_help = "Example:\n  edgeboot status -o json | jq .result")]
     Status(status::StatusCommand),
@@ -72,7 +88,9 @@ pub enum Command {
 pub async fn main(cli: Cli) -> ExitCode {
     let Cli { global, command } = cli;
     let result = match command {
-        Command::Status(command) => command.run(&global),
+        Command::Reconcile(command) => return command.run(&global).await,
+        Command::Plan(command) => return command.run(&global).await,
+        Command::Status(command) => return command.run(&global).await,
         Command::Package(command) => command.run(&global),
         Command::Phase(command) => command.run(&global),
         Command::Version(command) => command.run(&global),

@@ -1,6 +1,8 @@
 //! `edgeboot status`: how the last run stands or ended, from /run/edgeboot/status.json.
 
 use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -9,15 +11,35 @@ use crate::error::{Error, Result};
 use crate::host::Root;
 use crate::k8s::names;
 
-use super::{Global, Output, print, print_json};
+use super::{Global, Output, failed, follow, print, print_json};
 
 /// `edgeboot status`.
 #[derive(Debug, Args)]
-pub struct StatusCommand {}
+pub struct StatusCommand {
+    /// Shows the run that is under way, or the next one, until it ends; its exit code is that of the run.
+    #[arg(long)]
+    follow: bool,
+    /// With --follow: how long at most, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u64,
+}
 
 impl StatusCommand {
     /// Prints it.
-    pub fn run(&self, global: &Global) -> Result<()> {
+    pub async fn run(&self, global: &Global) -> ExitCode {
+        if self.follow {
+            return match follow::watch(global, Duration::from_secs(self.timeout)).await {
+                Ok(status) => follow::conclude(global, &status),
+                Err(error) => failed(&error),
+            };
+        }
+        match Self::print(global) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn print(global: &Global) -> Result<()> {
         let root = Root::machine()?;
         let Some(status) = read(&root)? else {
             return Err(Error::host(format!("reading {}", names::STATUS))

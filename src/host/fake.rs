@@ -70,6 +70,14 @@ impl Machine {
         let services = Arc::new(Services::new(fuse.clone(), files.clone()));
         Machine { files, services, fuse }
     }
+    /// Another machine with the same disk, switched off and on: tests bake once.
+    #[must_use]
+    pub fn duplicate(&self) -> Machine {
+        let fuse = Arc::new(Fuse::default());
+        let files = Arc::new(self.files.duplicate(fuse.clone()));
+        let services = Arc::new(Services::new(fuse.clone(), files.clone()));
+        Machine { files, services, fuse }
+    }
     /// Its doors.
     pub fn host(&self) -> Host {
         Host {

@@ -7,6 +7,12 @@ use sd_notify::NotifyState;
 
 use crate::error::{IoContext as _, Result};
 
+/// Whether systemd listens: we run as a notify unit.
+#[expect(clippy::disallowed_methods, reason = "the door")]
+pub fn is_wanted() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// The unit has become what it shall be. A notify unit that ends without this has failed.
 pub fn ready(status: &str) -> Result<()> {
     let status = one_line(status);

@@ -25,7 +25,7 @@ enum Node {
     Link { target: Utf8PathBuf },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Disk {
     nodes: BTreeMap<u64, Node>,
     next: u64,
@@ -138,6 +138,10 @@ impl FakeFiles {
         let top = Node::Dir { cached: BTreeMap::new(), flushed: BTreeMap::new(), mode: 0o755 };
         let disk = Disk { nodes: BTreeMap::from([(TOP, top)]), next: TOP + 1, ticks: 1_780_000_000 };
         FakeFiles { disk: Arc::new(Mutex::new(disk)), fuse }
+    }
+
+    pub(super) fn duplicate(&self, fuse: Arc<Fuse>) -> FakeFiles {
+        FakeFiles { disk: Arc::new(Mutex::new(self.disk().clone())), fuse }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {

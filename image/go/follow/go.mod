@@ -1,3 +1,0 @@
-module edgeboot.io/image/follow
-
-go 1.26

@@ -1,0 +1,150 @@
+//! `edgeboot reconcile`: makes the machine what its configuration says. In place as the boot's unit does it, or by starting
+//! edgeboot-reconcile.service and following it.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::engine::plan::{Plan, is_within};
+use crate::engine::progress::RunResult;
+use crate::error::{Error, Kind, Result};
+use crate::host::lock::{self, Attempt};
+use crate::host::{Utf8Path, notify};
+use crate::k8s::names;
+use crate::phases;
+
+use super::listeners::{Journal, StatusFile, Systemd, Terminal};
+use super::session::{Prepared, Session, stop_signal};
+use super::{Global, Output, failed, follow, print, print_error, print_json};
+
+/// The phases whose files edgeboot-mend repairs before containerd and the kubelet start: from what is on the machine, without
+/// network, packages or anybody's answer.
+const LOCAL: [&str; 4] = ["certs", "kubeconfig", "etcd", "control-plane"];
+
+/// `edgeboot reconcile`.
+#[derive(Debug, Args)]
+pub struct Reconcile {
+    /// Runs in this process instead of edgeboot-reconcile.service.
+    #[arg(long)]
+    foreground: bool,
+    /// Only mends torn or missing files of a node that was whole before, from what is on the machine; never fails (the boot's
+    /// edgeboot-mend.service).
+    #[arg(long)]
+    local: bool,
+    /// Makes ours again what somebody else changed: a subject as `edgeboot plan` names it, or `all`.
+    #[arg(long, value_name = "SUBJECT", num_args = 0..=1, default_missing_value = "all", require_equals = true)]
+    force: Vec<String>,
+}
+
+impl Reconcile {
+    /// Runs it.
+    pub async fn run(&self, global: &Global) -> ExitCode {
+        let under_systemd = notify::is_wanted();
+        if self.local {
+            return self.mend().await;
+        }
+        if !self.foreground && self.force.is_empty() && !under_systemd {
+            return follow::reconcile(global).await;
+        }
+        match self.in_place(global, under_systemd).await {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) if under_systemd => ExitCode::from(error.kind().exit_code()),
+            Err(error) => failed(&error),
+        }
+    }
+
+    async fn in_place(&self, global: &Global, under_systemd: bool) -> Result<RunResult> {
+        let session = open(global, under_systemd)?;
+        let path = Utf8Path::new(names::LOCK);
+        let _lock = match lock::attempt(path, "edgeboot reconcile")? {
+            Attempt::Taken(lock) => lock,
+            Attempt::Held(holder) if under_systemd => {
+                // The other one does the work; this unit has nothing to add.
+                session.progress.conclude(RunResult::Unconfigured, &format!("edgeboot is at work already: {holder}"), None);
+                return Ok(RunResult::Unconfigured);
+            }
+            Attempt::Held(holder) => return Err(holder.into_error(path)),
+        };
+        let result = session.conclude(self.converge(&session).await);
+        if global.output == Output::Json {
+            print_json(&session.progress.status())?;
+        }
+        result
+    }
+
+    async fn converge(&self, session: &Session) -> Result<RunResult> {
+        let prepared = match session.prepare(&[], &self.force)? {
+            Prepared::Node(prepared) => prepared,
+            Prepared::Unconfigured(message) => {
+                session.progress.conclude(RunResult::Unconfigured, &message, None);
+                return Ok(RunResult::Unconfigured);
+            }
+            Prepared::Held => {
+                let message = "held after a reset; `edgeboot init` makes it a node again";
+                session.progress.conclude(RunResult::Unconfigured, message, None);
+                return Ok(RunResult::Unconfigured);
+            }
+        };
+        let table = phases::table();
+        let plan = prepared.plan(&table)?;
+        let outcome = session.run(&prepared.cx, &plan, stop_signal()?).await?;
+        if outcome.interrupted {
+            session.progress.conclude(RunResult::Interrupted, "", None);
+            return Err(Error::new(Kind::Transient, "running the phases").because("stopped by a signal"));
+        }
+        let online = prepared.cx.host.net.interfaces().await.is_ok_and(|interfaces| !interfaces.default_routes.is_empty());
+        Ok(if online { RunResult::Ready } else { RunResult::Offline })
+    }
+
+    /// Mends what can be mended without anybody's answer. A boot goes on whatever comes of it: the exit code is 0.
+    async fn mend(&self) -> ExitCode {
+        if let Err(error) = mend().await {
+            print_error(&format!("edgeboot: {}", error.render()));
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+async fn mend() -> Result<()> {
+    let session = Session::open(|_| vec![Box::new(Journal)])?;
+    let Attempt::Taken(_lock) = lock::attempt(Utf8Path::new(names::LOCK), "edgeboot reconcile --local")? else { return Ok(()) };
+    let Prepared::Node(prepared) = session.prepare(&[], &[])? else { return Ok(()) };
+    if prepared.cx.ledger.cluster().is_none() {
+        // Nothing was whole before; the boot's own run makes it.
+        return Ok(());
+    }
+    let table = phases::table();
+    let mut plan: Plan<'_> = prepared.plan(&table)?;
+    plan.steps.retain(|step| LOCAL.iter().any(|name| is_within(step.phase.id().0, name)));
+    let ids: std::collections::BTreeSet<_> = plan.ids().into_iter().collect();
+    for step in &mut plan.steps {
+        step.after.retain(|id| ids.contains(id));
+    }
+    session.run(&prepared.cx, &plan, stop_signal()?).await?;
+    Ok(())
+}
+
+/// A session whose listeners fit the place it runs in: a unit has the journal and systemd, a shell has a terminal.
+pub fn open(global: &Global, under_systemd: bool) -> Result<Session> {
+    Session::open(|root| {
+        let mut listeners: Vec<Box<dyn crate::engine::progress::Listener>> = vec![Box::new(StatusFile(root.clone()))];
+        if under_systemd {
+            listeners.push(Box::new(Journal));
+            listeners.push(Box::new(Systemd));
+        } else if global.output == Output::Text {
+            listeners.push(Box::new(Terminal::default()));
+        }
+        listeners
+    })
+}
+
+/// Prints how a run ended, for those who only followed it.
+pub fn report(global: &Global, status: &crate::engine::progress::Status) -> Result<()> {
+    match global.output {
+        Output::Json => print_json(status),
+        Output::Text => {
+            print(&super::status::render(status));
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What every run of the phases has in common: the machine, one edgeboot at a time, the configuration, the memory, the listeners, and
+//! how the end becomes a result that systemd and people understand.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::config::sources::Gathered;
+use crate::config::{self, FailedSource, Wish};
+use crate::engine::context::Context;
+use crate::engine::ledger::{Found, Ledger};
+use crate::engine::phase::Phase;
+use crate::engine::plan::Plan;
+use crate::engine::progress::{Failure, Listener, Progress, RunResult};
+use crate::engine::run::{self, Outcome};
+use crate::error::{Error, Kind, Result};
+use crate::host::{Host, Root};
+use crate::phases;
+
+/// The machine and who listens.
+#[derive(Debug)]
+pub struct Session {
+    /// The doors.
+    pub host: Host,
+    /// Where events go.
+    pub progress: Progress,
+}
+
+/// What the configuration asks for, ready to run.
+#[derive(Debug)]
+pub enum Prepared {
+    /// There is no configuration yet: what was looked for.
+    Unconfigured(String),
+    /// `reset` holds the machine: nothing is built until `init` or `join`.
+    Held,
+    /// A node.
+    Node(Box<PreparedNode>),
+}
+
+/// A node, ready to run.
+#[derive(Debug)]
+pub struct PreparedNode {
+    /// What phases are given.
+    pub cx: Context,
+}
+
+impl PreparedNode {
+    /// The plan for this node.
+    pub fn plan<'a>(&self, table: &'a [Box<dyn Phase>]) -> Result<Plan<'a>> {
+        Plan::for_node(table, &self.cx.node)
+    }
+}
+
+impl Session {
+    /// The machine, with these listeners.
+    pub fn open(listeners: impl FnOnce(&Root) -> Vec<Box<dyn Listener>>) -> Result<Session> {
+        let host = Host::machine()?;
+        let listeners = listeners(&host.root);
+        Ok(Session::over(host, listeners))
+    }
+
+    /// Any machine, with these listeners: the tests have one made of memory.
+    pub fn over(host: Host, listeners: Vec<Box<dyn Listener>>) -> Session {
+        Session { host, progress: Progress::new(listeners) }
+    }
+
+    /// The machine, with nobody listening (`plan`, `preflight`).
+    pub fn quiet() -> Result<Session> {
+        Session::open(|_| Vec::new())
+    }
+
+    /// Reads the configuration and the memory. `told` is what a command was told: it stands above every other source.
+    pub fn prepare(&self, told: &[Gathered], force: &[String]) -> Result<Prepared> {
+        let outcome = config::load(&self.host.root, told)?;
+        let node = match outcome.wish {
+            Wish::Nothing { looked_for } => {
+                return Ok(Prepared::Unconfigured(format!("no configuration yet; looked for {}", looked_for.join(", "))));
+            }
+            Wish::Node { node, .. } => *node,
+        };
+        for warning in &outcome.warnings {
+            self.progress.say(warning.render());
+        }
+        let (ledger, found) = Ledger::load(&self.host.root)?;
+        if ledger.state().held {
+            return Ok(Prepared::Held);
+        }
+        if found == Found::Damaged {
+            self.progress.say(format!("{} is damaged; asking the machine itself", crate::k8s::names::STATE));
+        }
+        let cx = Context::new(self.host.clone(), Arc::new(node), ledger, self.progress.clone(), force.to_vec());
+        refuse_to_found_blindly(&cx, &outcome.failed_sources)?;
+        Ok(Prepared::Node(Box::new(PreparedNode { cx })))
+    }
+
+    /// Runs a plan to its end, makes what was learned durable, and says how it ended.
+    pub async fn run(&self, cx: &Context, plan: &Plan<'_>, stop: watch::Receiver<bool>) -> Result<Outcome> {
+        let mut outcome = run::run(cx, plan, stop).await;
+        let saved = cx.ledger.save(&cx.host).await;
+        if let Ok(name) = cx.node_name() {
+            self.progress.name_node(&name);
+        }
+        if let Some((_, error)) = first_failure(&mut outcome) {
+            return Err(error);
+        }
+        saved.map(|()| outcome)
+    }
+
+    /// Says how a run ended, and passes its failure on.
+    pub fn conclude(&self, result: Result<RunResult>) -> Result<RunResult> {
+        match result {
+            Ok(result) => {
+                self.progress.conclude(result, "", None);
+                Ok(result)
+            }
+            Err(error) => {
+                // A phase that failed has said so already; the picture keeps the first failure.
+                let known = self.progress.status().error.is_some();
+                let failure = (!known).then(|| Failure::of("", &error));
+                self.progress.conclude(RunResult::Failed, "", failure);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A source that failed may have held the wish to join: without a cluster here, none is founded while it cannot be asked.
+fn refuse_to_found_blindly(cx: &Context, failed: &[FailedSource]) -> Result<()> {
+    let Some(source) = failed.first() else { return Ok(()) };
+    if phases::cluster::cluster_is_here(cx)?.is_some() {
+        return Ok(());
+    }
+    Err(Error::transient(format!("reading the configuration from {}", source.origin))
+        .because(source.why.clone())
+        .hint("no cluster is founded while a source cannot be asked; mend or remove it, then run `edgeboot reconcile`"))
+}
+
+/// The failure that decides the exit code: one that trying again does not mend comes before one that passes by itself.
+fn first_failure(outcome: &mut Outcome) -> Option<(crate::engine::phase::PhaseId, Error)> {
+    let lasting = outcome.failed.iter().position(|(_, error)| error.kind() != Kind::Transient);
+    let index = lasting.or(if outcome.failed.is_empty() { None } else { Some(0) })?;
+    let (id, error) = outcome.failed.swap_remove(index);
+    Some((id, error.while_doing(id.0)))
+}
+
+/// Becomes true at SIGTERM or SIGINT: running phases finish, nothing new starts.
+pub fn stop_signal() -> Result<watch::Receiver<bool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|error| Error::host("listening for signals").because(error));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (tell, told) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        // Nobody left to tell: the run is over.
+        let _ = tell.send(true);
+    });
+    Ok(told)
+}
