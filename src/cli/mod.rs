@@ -1,7 +1,10 @@
 //! Words in, exit codes out; the only place that prints. One file a command; what a run of the phases has in common is in `session`,
 //! who listens to it in `listeners`.
 
+pub mod config;
 pub mod follow;
+pub mod founding;
+pub mod init;
 pub mod listeners;
 pub mod package;
 pub mod phase;
@@ -71,6 +74,15 @@ pub enum Command {
     /// Says what `reconcile` would change, and why, without changing anything.
     #[command(after_help = "Example:\n  edgeboot plan --exit-code || echo 'something to do'")]
     Plan(plan::PlanCommand),
+    /// Founds a cluster on this machine, with kubeadm's flags.
+    ///
+    /// What the flags say is checked in place and recorded, so that every later boot wishes the same; then edgeboot-reconcile.service
+    /// does the work and is followed. On a host where nothing was baked, edgeboot places itself under /var/lib/edgeboot first.
+    #[command(after_help = "Example:\n  edgeboot init --apiserver-advertise-address 10.0.0.5 --pod-network-cidr 10.32.0.0/16\n  edgeboot init --config kubeadm.yaml --dry-run\n  edgeboot init phase certs all --cert-dir ./pki")]
+    Init(Box<founding::InitCommand>),
+    /// Says what is wrong with a configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Says how the last run stands or ended, phase by phase.
     #[command(after_help = "Example:\n  edgeboot status -o json | jq .result")]
     Status(status::StatusCommand),
@@ -90,6 +102,8 @@ pub async fn main(cli: Cli) -> ExitCode {
     let result = match command {
         Command::Reconcile(command) => return command.run(&global).await,
         Command::Plan(command) => return command.run(&global).await,
+        Command::Init(command) => return command.run(&global).await,
+        Command::Config(command) => command.run(&global),
         Command::Status(command) => return command.run(&global).await,
         Command::Package(command) => command.run(&global),
         Command::Phase(command) => command.run(&global),

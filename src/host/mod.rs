@@ -140,3 +140,10 @@ impl Host {
         tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal("running work on a thread").because(error))?
     }
 }
+
+/// The program that runs now: what is placed on a host where nothing was baked.
+#[expect(clippy::disallowed_methods, reason = "the door")]
+pub fn own_program() -> Result<Vec<u8>> {
+    let read = || std::fs::read(std::env::current_exe()?);
+    read().map_err(|error| Error::host("reading edgeboot's own program").because(error))
+}

@@ -7,7 +7,7 @@ use crate::config::node::Etcd;
 use crate::engine::context::Context;
 use crate::engine::state::ClusterIdentity;
 use crate::error::Result;
-use crate::host::Utf8PathBuf;
+use crate::host::{Root, Utf8PathBuf};
 use crate::k8s::kubeconfig::Kubeconfig;
 use crate::k8s::names;
 
@@ -30,6 +30,18 @@ impl fmt::Display for Evidence {
             Evidence::State(identity) => write!(f, "{} names one ({})", names::STATE, identity.ca_cert_hash),
         }
     }
+}
+
+/// Whether nothing but the state speaks of a cluster any more: CA, etcd's data and the kubelet's kubeconfig are all gone (after
+/// `kubeadm reset`).
+pub fn is_gone(root: &Root) -> Result<bool> {
+    let paths = [format!("{}/ca.crt", names::PKI_DIR), format!("{}/member", names::ETCD_DATA_DIR), names::KUBELET_CONF.to_owned()];
+    for path in paths {
+        if root.exists(path)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a cluster is here, and what says so.
