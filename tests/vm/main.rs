@@ -1,6 +1,7 @@
 //! Whole VMs, for what a container shares with its host: a page cache that is lost with the power, a clock, swap. They are some fifteen
 //! times slower than machines, so only the first runs always; the others run in `tests/run all`, and count as ignored otherwise, as all
 //! do where the host lacks what they need (and fail when EDGEBOOT_REQUIRE_VMS is set).
+#![expect(clippy::disallowed_methods, clippy::print_stderr, reason = "tests drive VMs, and say what they ignore")]
 
 mod clock;
 mod cuts;
