@@ -18,7 +18,8 @@ pub fn missing() -> Option<String> {
     if !prerequisites.status.success() {
         return Some(String::from_utf8_lossy(&prerequisites.stderr).trim().to_owned());
     }
-    let needed = ["target/package/index.json", "target/package-source/package.yaml", "target/x86_64-unknown-linux-gnu/release/edgeboot"];
+    let needed =
+        ["target/package/index.json", "target/package-source/package.yaml", "target/x86_64-unknown-linux-gnu/release/edgeboot"];
     needed.iter().find(|path| !repository().join(path).exists()).map(|path| format!("{path} is missing; `tests/run` makes it"))
 }
 
