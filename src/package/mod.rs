@@ -70,4 +70,6 @@ pub fn machine_architecture() -> &'static str {
 }
 
 #[cfg(test)]
+pub mod sample;
+#[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::digest::Digest;
 use super::layout::Package;
+use super::sample::{docker_archive, noise, oci_archive};
 use super::stream::ImageStream;
 use super::{build, extract, model};
 use crate::error::Result;
@@ -73,73 +74,6 @@ impl Bench {
     }
 }
 
-/// Bytes that do not compress, always the same.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    })
-    .take(len)
-    .collect()
-}
-
-fn archive_of(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (name, content) in entries {
-        builder.append_data(&mut build::plain_header(content.len() as u64), name, content.as_slice()).expect("in memory");
-    }
-    builder.into_inner().expect("in memory")
-}
-
-fn image_config(layers: &[&[u8]], architecture: &str) -> Vec<u8> {
-    let ids: Vec<Digest> = layers.iter().map(|layer| Digest::of(layer)).collect();
-    model::render(&serde_json::json!({"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": ids}}))
-}
-
-fn oci_archive(images: &[(&str, &[&[u8]])], architecture: &str) -> Vec<u8> {
-    let mut entries = vec![("oci-layout".to_owned(), model::OCI_LAYOUT.as_bytes().to_vec())];
-    let mut manifests = Vec::new();
-    for (name, layers) in images {
-        let blobs: Vec<Vec<u8>> = layers.iter().map(|layer| layer.to_vec()).collect();
-        let config = image_config(layers, architecture);
-        let manifest = model::render(&serde_json::json!({
-            "schemaVersion": 2, "mediaType": model::MANIFEST_MEDIA_TYPE,
-            "config": {"mediaType": model::IMAGE_CONFIG_MEDIA_TYPE, "digest": Digest::of(&config), "size": config.len()},
-            "layers": blobs.iter().map(|blob| serde_json::json!({"mediaType": model::LAYER_MEDIA_TYPE, "digest": Digest::of(blob), "size": blob.len()})).collect::<Vec<_>>(),
-        }));
-        manifests.push(serde_json::json!({
-            "mediaType": model::MANIFEST_MEDIA_TYPE, "digest": Digest::of(&manifest), "size": manifest.len(),
-            "annotations": {super::ANNOTATION_IMAGE_NAME: name},
-        }));
-        entries.extend([config, manifest].into_iter().chain(blobs).map(|blob| (Digest::of(&blob).blob_path(), blob)));
-    }
-    entries.push(("index.json".to_owned(), model::render(&serde_json::json!({"schemaVersion": 2, "manifests": manifests}))));
-    archive_of(&entries)
-}
-
-/// As `docker save` of old writes it, and as the images of Kubernetes' server tarballs are: several images, layers shared by name.
-fn docker_archive(images: &[(&str, &[&[u8]])], architecture: &str) -> Vec<u8> {
-    let mut entries: Vec<(String, Vec<u8>)> = Vec::new();
-    let mut manifest = Vec::new();
-    for (name, layers) in images {
-        let config = image_config(layers, architecture);
-        let config_name = format!("{}.json", Digest::of(&config).hex());
-        let places: Vec<String> = layers.iter().map(|layer| format!("{}/layer.tar", Digest::of(layer).hex())).collect();
-        manifest.push(serde_json::json!({"Config": config_name, "RepoTags": [name], "Layers": places}));
-        entries.push((config_name, config));
-        for (place, layer) in places.into_iter().zip(*layers) {
-            if !entries.iter().any(|(known, _)| *known == place) {
-                entries.push((place, layer.to_vec()));
-            }
-        }
-    }
-    entries.push(("manifest.json".to_owned(), model::render(&manifest)));
-    archive_of(&entries)
-}
-
 fn all_files(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -159,11 +93,7 @@ fn what_was_built_is_what_is_extracted() {
         let names: Vec<&str> = built.images.iter().map(|image| image.name.as_str()).collect();
         assert_eq!(
             names,
-            [
-                "registry.k8s.io/kube-apiserver:v1.36.3",
-                "registry.k8s.io/kube-scheduler:v1.36.3",
-                "registry.k8s.io/pause:3.10.2",
-            ]
+            ["registry.k8s.io/kube-apiserver:v1.36.3", "registry.k8s.io/kube-scheduler:v1.36.3", "registry.k8s.io/pause:3.10.2",]
         );
         bench.check(output).expect("every digest is right");
         let to = bench.path(&format!("{output}.installed"));
@@ -392,7 +322,10 @@ fn an_archive_of_images_is_made_as_it_is_read() {
     assert_eq!(all.len(), blobs.len() + 2, "each blob once, and two documents");
     // What was made is an image archive like any other.
     let found = super::archive::images_in(&bench.root, &bench.path("images.tar"), "amd64").expect("an OCI archive");
-    assert_eq!(found.iter().map(|image| &image.names[0]).collect::<Vec<_>>(), package.images.iter().map(|image| &image.name).collect::<Vec<_>>());
+    assert_eq!(
+        found.iter().map(|image| &image.names[0]).collect::<Vec<_>>(),
+        package.images.iter().map(|image| &image.name).collect::<Vec<_>>()
+    );
     // What the receiver has is left out.
     assert_eq!(read(&package.images[..1], &blobs).len(), 2);
 }

@@ -9,6 +9,7 @@ pub mod cluster;
 mod cni;
 mod control_plane;
 mod etcd;
+mod images;
 pub mod kubeconfig;
 pub mod kubelet_finalize;
 mod kubelet_start;
@@ -16,6 +17,7 @@ mod mark_control_plane;
 pub mod network;
 pub mod node_registered;
 mod objects;
+mod package;
 mod patches;
 mod runtime;
 pub mod show_join_command;
@@ -30,6 +32,7 @@ pub fn table() -> Vec<Box<dyn Phase>> {
     vec![
         Box::new(clock::Clock),
         Box::new(network::Network),
+        Box::new(package::Package),
         Box::new(runtime::Runtime),
         Box::new(certs::CA),
         Box::new(certs::API_SERVER),
@@ -47,6 +50,7 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(kubeconfig::KUBELET),
         Box::new(kubeconfig::CONTROLLER_MANAGER),
         Box::new(kubeconfig::SCHEDULER),
+        Box::new(images::First),
         Box::new(etcd::Local),
         Box::new(control_plane::ApiServer),
         Box::new(control_plane::ControllerManager),
@@ -55,6 +59,7 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(kubelet_start::KubeletStart),
         Box::new(wait_control_plane::Kubelet),
         Box::new(wait_control_plane::ApiServer),
+        Box::new(images::Others),
         Box::new(wait_control_plane::ControllerManager),
         Box::new(wait_control_plane::Scheduler),
         Box::new(admin_binding::AdminBinding),

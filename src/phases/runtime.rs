@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::host::Deadline;
 use crate::host::containers::{RuntimeStatus, Socket};
 use crate::host::systemd::UnitStatus;
-use crate::k8s::names;
+use crate::k8s::{images, names};
 use crate::k8s::units::{self, UnitFile};
 
 /// `runtime`.
@@ -88,7 +88,7 @@ fn files(cx: &Context) -> Result<Vec<File>> {
     let place = |unit: UnitFile| File::text(unit.path, 0o644, unit.text);
     let mut files: Vec<File> = units::search_paths().into_iter().map(place).collect();
     if is_package(cx) {
-        let sandbox = format!("{}/pause:{}", cx.node.cluster.image_repository, names::PAUSE_TAG);
+        let sandbox = images::pause(&cx.node.cluster);
         let config = place(units::containerd_config(&sandbox)).torn_when(not_toml);
         let unit = place(units::containerd_service(&cx.package()?.digest));
         // A registry's password may be in it.
@@ -193,7 +193,7 @@ fn flush_links(root: &crate::host::Root) -> Result<()> {
 }
 
 /// Where the runtime answers.
-fn socket(cx: &Context) -> Socket {
+pub(super) fn socket(cx: &Context) -> Socket {
     if is_package(cx) {
         return Socket(names::CONTAINERD_SOCKET.into());
     }

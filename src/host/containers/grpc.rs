@@ -53,7 +53,8 @@ impl Runtime {
         });
         // The name is only there because HTTP/2 wants one.
         let channel = Endpoint::from_static("http://localhost").timeout(CALL_TIMEOUT).connect_with_connector(connector).await;
-        let channel = channel.map_err(|error| Error::host(format!("connecting to the container runtime at {path}")).because(error))?;
+        let channel =
+            channel.map_err(|error| Error::host(format!("connecting to the container runtime at {path}")).because(error))?;
         Ok(Some(Runtime { channel, socket: path.to_string() }))
     }
 
@@ -113,7 +114,9 @@ impl Runtime {
         for path in ["/runtime.v1.RuntimeService/StopPodSandbox", "/runtime.v1.RuntimeService/RemovePodSandbox"] {
             let answer: Result<Nothing, Status> = self.call(path, PodSandbox { id: id.to_owned() }).await;
             match answer {
-                Err(status) if status.code() != Code::NotFound => return Err(self.failed(&format!("removing the pod {id}"), &status)),
+                Err(status) if status.code() != Code::NotFound => {
+                    return Err(self.failed(&format!("removing the pod {id}"), &status));
+                }
                 _ => {}
             }
         }
