@@ -198,7 +198,11 @@ fn documents(file: &str, bytes: &[u8]) -> Result<Vec<Value>> {
     parts
         .iter()
         .filter(|part| !part.trim().is_empty())
-        .map(|part| serde_saphyr::from_str::<Value>(part).map_err(|why| unreadable().because(why.to_string())))
+        .map(|part| {
+            // kubeadm reads YAML 1.1: `defaultMode: 0644` is octal there, and `yes` is a boolean.
+            let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+            serde_saphyr::from_str_with_options::<Value>(part, options).map_err(|why| unreadable().because(why.to_string()))
+        })
         .collect()
 }
 

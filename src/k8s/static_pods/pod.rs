@@ -120,7 +120,8 @@ impl Component {
     }
 }
 
-/// The user's `EnvVar` objects: the last of a name counts, in order of names, an empty value left out as kubeadm's serialiser does.
+/// The user's `EnvVar` objects: the last of a name counts, in order of names; an empty value is left out and a `fieldRef` gets its version,
+/// as kubeadm's types do.
 pub fn environment(extra: &[Value]) -> Vec<Value> {
     let mut merged = BTreeMap::new();
     for variable in extra {
@@ -129,14 +130,18 @@ pub fn environment(extra: &[Value]) -> Vec<Value> {
         if let Some(fields) = variable.as_object_mut() {
             fields.retain(|key, value| !(value.is_null() || key == "value" && value.as_str() == Some("")));
         }
+        if let Some(Value::Object(reference)) = variable.pointer_mut("/valueFrom/fieldRef") {
+            reference.entry("apiVersion").or_insert_with(|| "v1".into());
+        }
         merged.insert(name.to_owned(), variable);
     }
     merged.into_values().collect()
 }
 
-/// What kubeadm's typed serialiser makes of a patched Pod: no nulls, quantities as strings, fields that are always written.
+/// What kubeadm's typed serialiser makes of a patched Pod: no nulls and no directives that a patch left in what it replaced, quantities as
+/// strings, fields that are always written.
 pub fn as_written(mut pod: Value) -> Value {
-    drop_nulls(&mut pod);
+    drop_what_has_no_type(&mut pod);
     for list in ["containers", "initContainers"] {
         let containers = pod.pointer_mut(&format!("/spec/{list}")).and_then(Value::as_array_mut);
         for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -161,14 +166,14 @@ fn quantities_as_strings(quantities: Option<&mut Value>) {
     }
 }
 
-fn drop_nulls(value: &mut Value) {
+fn drop_what_has_no_type(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            let kept: Map<String, Value> = std::mem::take(fields).into_iter().filter(|(_, value)| !value.is_null()).collect();
-            *fields = kept;
-            fields.values_mut().for_each(drop_nulls);
+            let typed = |(key, value): &(String, Value)| !value.is_null() && !key.starts_with('$');
+            *fields = std::mem::take(fields).into_iter().filter(typed).collect::<Map<_, _>>();
+            fields.values_mut().for_each(drop_what_has_no_type);
         }
-        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        Value::Array(items) => items.iter_mut().for_each(drop_what_has_no_type),
         _ => {}
     }
 }
