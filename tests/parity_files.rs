@@ -2,6 +2,7 @@
 //! in a scratch root (`--rootfs`), edgeboot's on a machine made of memory, and both trees are compared as data. Needs root and the
 //! kubeadm of the package (`image/package`); without it the cases count as ignored, or fail when EDGEBOOT_REQUIRE_KUBEADM is set.
 #![expect(clippy::disallowed_methods, reason = "a test runs kubeadm in a scratch root, which no room of edgeboot may")]
+#![expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
 
 #[path = "parity/describe.rs"]
 mod describe;
@@ -32,7 +33,7 @@ use serde_json::{Value, json};
 const PHASES: [&str; 6] = ["certs", "kubeconfig", "etcd", "control-plane", "kubelet-start", "kubelet-finalize"];
 /// What is compared.
 const FOLDERS: [&str; 3] = ["/etc/kubernetes", "/var/lib/etcd", "/var/lib/kubelet"];
-/// kubelet-finalize only looks whether this is there.
+/// What a kubelet that runs has made, where it was not there before; kubelet-finalize only looks whether it is there.
 const KUBELET_CLIENT: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 
 fn main() {
@@ -60,10 +61,10 @@ fn missing() -> Option<String> {
     if !kubeadm().is_file() {
         return Some(format!("{} is not there; image/package makes it", kubeadm().display()));
     }
-    (!rustix_is_root()).then(|| "it takes root to change the root directory".to_owned())
+    (!is_root()).then(|| "it takes root to change the root directory".to_owned())
 }
 
-fn rustix_is_root() -> bool {
+fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0"))
 }
 
@@ -104,7 +105,7 @@ impl Case {
             lines.filter_map(|line| line.strip_prefix(word)).map(|rest| rest.trim().to_owned()).collect()
         };
         let (folders, resolved, external_ca) = (words("has "), !words("resolved").is_empty(), !words("external-ca").is_empty());
-        Case { name, folders, resolved, external_ca, stream }
+        Case { name, stream, folders, resolved, external_ca }
     }
 
     fn run(&self) -> Result<(), String> {
@@ -115,7 +116,9 @@ impl Case {
         let of = |tree: &Tree, path: &String| tree.get(path).cloned().unwrap_or(Value::Null);
         let found: Vec<_> = paths
             .into_iter()
-            .flat_map(|path| differences::between("", &of(&theirs, path), &of(&ours, path)).into_iter().map(|found| (path.clone(), found)))
+            .flat_map(|path| {
+                differences::between("", &of(&theirs, path), &of(&ours, path)).into_iter().map(|found| (path.clone(), found))
+            })
             .collect();
         let wrong = differences::judge(&self.name, &found);
         if wrong.is_empty() { Ok(()) } else { Err(format!("{} differences:\n{}", wrong.len(), wrong.join("\n"))) }
@@ -157,6 +160,7 @@ impl Case {
     /// edgeboot's files, on a machine of memory that has what kubeadm's had.
     fn edgeboot(&self, root: &Path) -> Result<Tree, String> {
         let machine = Machine::new();
+        machine.services.set_now(jiff::Timestamp::now());
         let bake = |path: &str, mode, bytes: &[u8]| machine.files.bake(path, mode, bytes);
         bake("/proc/sys/kernel/hostname", 0o644, host_name().as_bytes());
         bake("/etc/hostname", 0o644, host_name().as_bytes());
@@ -213,6 +217,9 @@ impl Case {
             if !PHASES.iter().any(|name| is_within(id.0, name)) || !phase.applies(&node) {
                 continue;
             }
+            if is_within(id.0, "kubelet-finalize") && !cx.host.root.exists(KUBELET_CLIENT)? {
+                machine.files.bake(KUBELET_CLIENT, 0o600, b"");
+            }
             let cx = cx.for_phase(id);
             if !phase.inspect(&cx).await?.is_none() {
                 phase.apply(&cx).await?;
@@ -244,7 +251,8 @@ fn make(folder: &Path) {
 
 fn entry(path: &str, is_folder: bool, mode: u32, bytes: &[u8]) -> (String, Value) {
     let mode = format!("{:04o}", mode & 0o7777);
-    let value = if is_folder { json!({ "mode": mode }) } else { json!({ "mode": mode, "content": describe::describe(path, bytes) }) };
+    let value =
+        if is_folder { json!({ "mode": mode }) } else { json!({ "mode": mode, "content": describe::describe(path, bytes) }) };
     (path.to_owned(), value)
 }
 
@@ -263,7 +271,11 @@ fn copy_folder(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("a folder") {
         let path = entry.expect("an entry").path();
         let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() { copy_folder(&path, &target) } else { drop(fs::copy(&path, &target).expect("a copy")) }
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("a copy");
+        }
     }
 }
 

@@ -126,8 +126,6 @@ impl Phase for KubeletStart {
         if !cx.compare(&files)?.changes.is_empty() {
             mark_stale(cx).await?;
         }
-        let root = cx.host.root.clone();
-        cx.host.blocking(move || root.make_dirs(names::KUBELET_DIR, 0o700).map(drop)).await?;
         cx.place(files).await.map(drop)?;
         let systemd = &cx.host.systemd;
         let status = systemd.status(names::KUBELET_UNIT).await?;

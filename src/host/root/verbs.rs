@@ -133,9 +133,11 @@ impl Root {
     }
 }
 
-/// The mode of a directory that is made because a file is placed in it. kubeadm keeps the manifests folder private as well.
+/// The mode of a directory that is made because a file is placed in it. kubeadm keeps the manifests and the kubelet's folder private as
+/// well.
 fn directory_mode(directory: &Utf8Path) -> u32 {
     const PRIVATE: &[&str] =
         &[names::MANIFESTS_DIR, names::KUBERNETES_STAGING_DIR, names::KEPT_DIR, names::CREDENTIALS_DIR, names::ETCD_DATA_DIR];
-    if PRIVATE.iter().any(|private| directory.starts_with(private)) { 0o700 } else { 0o755 }
+    let is_private = directory == names::KUBELET_DIR || PRIVATE.iter().any(|private| directory.starts_with(private));
+    if is_private { 0o700 } else { 0o755 }
 }
