@@ -285,7 +285,7 @@ mod tests {
             let from = text.find(from).expect("the part");
             text[from..].split("\n[Install]").next().expect("the rest").trim_end().to_owned()
         };
-        let folders = "StateDirectory=";
+        let folders = "# From firmware";
         assert_eq!(part("/edgeboot.service", folders), part("/edgeboot-reconcile.service", folders));
         assert_eq!(part("/edgeboot.service", folders), part("/edgeboot-mend.service", folders));
         assert_eq!(part("/edgeboot.service", "NotifyAccess="), part("/edgeboot-reconcile.service", "NotifyAccess="));

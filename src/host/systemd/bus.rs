@@ -1,6 +1,6 @@
-//! The connection to PID 1, made when it is first needed and made again when it died: over the system bus where there is one,
-//! otherwise over systemd's own socket, peer to peer. A call that fails because the bus is just starting, systemd is reading its
-//! units again, or the connection broke, is repeated for a bounded time; every call made here may be repeated.
+//! The connection to PID 1 over the system bus, made when it is first needed and made again when it died. A call that fails because
+//! the bus is just starting, systemd is reading its units again, or the connection broke, is repeated for a bounded time; every call
+//! made here may be repeated. (systemd's private socket is no second way: it puts a sender into its messages that D-Bus forbids.)
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,14 +22,15 @@ pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
-const PRIVATE_SOCKET: &str = "/run/systemd/private";
+/// There when systemd has booted the machine: sd_booted(3).
+const BOOTED: &str = "/run/systemd/system";
 
 /// How long a call may take. Reading all units again runs the generators, which is the slowest.
 const CALL: Duration = Duration::from_secs(60);
-/// How long a connection may take to come up; the bus starts when it is first talked to.
-const CONNECT: Duration = Duration::from_secs(10);
+/// How long a connection may take to come up; the bus starts when it is first talked to, and early in a boot that is late.
+const CONNECT: Duration = Duration::from_secs(30);
 /// For how long a call is repeated that fails for a reason that passes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a connection is made.
 pub(super) type Connect = Box<dyn Fn() -> BoxFuture<'static, zbus::Result<Connection>> + Send + Sync>;
@@ -106,6 +107,14 @@ impl Bus {
     pub(super) async fn properties(&self, unit: &str) -> zbus::Result<Properties> {
         self.call(&unit_path(unit), "org.freedesktop.DBus.Properties", "GetAll", &"").await?.body().deserialize()
     }
+
+    /// The identity of the unit's current or last run; empty before the first.
+    pub(super) async fn invocation(&self, unit: &str) -> zbus::Result<Vec<u8>> {
+        let body = ("org.freedesktop.systemd1.Unit", "InvocationID");
+        let reply = self.call(&unit_path(unit), "org.freedesktop.DBus.Properties", "Get", &body).await?;
+        let value: OwnedVariant = reply.body().deserialize()?;
+        Vec::<u8>::try_from(value)
+    }
 }
 
 /// Pauses that grow, until they add up to [`PATIENCE`].
@@ -132,20 +141,15 @@ impl Patience {
 }
 
 async fn connect() -> zbus::Result<Connection> {
-    let sockets: Vec<_> =
-        [(SYSTEM_BUS, false), (PRIVATE_SOCKET, true)].into_iter().filter(|(at, _)| Path::new(at).exists()).collect();
-    let mut last = zbus::Error::Address(format!("neither {SYSTEM_BUS} nor {PRIVATE_SOCKET} is there"));
-    for (at, peer_to_peer) in sockets {
-        let address = format!("unix:path={at}");
-        let builder = Builder::address(address.as_str()).method_timeout(CALL);
-        let builder = if peer_to_peer { builder.p2p() } else { builder };
-        match tokio::time::timeout(CONNECT, builder.build()).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = zbus::Error::InputOutput(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into()),
-        }
+    if !Path::new(BOOTED).exists() {
+        return Err(zbus::Error::Address("systemd does not run here".to_owned()));
     }
-    Err(last)
+    if !Path::new(SYSTEM_BUS).exists() {
+        return Err(zbus::Error::Address(format!("there is no system bus at {SYSTEM_BUS}")));
+    }
+    let builder = Builder::address(format!("unix:path={SYSTEM_BUS}").as_str()).method_timeout(CALL);
+    let slow = |_| zbus::Error::InputOutput(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into());
+    tokio::time::timeout(CONNECT, builder.build()).await.map_err(slow)?
 }
 
 /// Whether the same call may succeed in a moment: the bus or PID 1 is starting or reading its units, or the connection broke.
@@ -172,7 +176,9 @@ pub(super) fn passes(error: &zbus::Error) -> bool {
 /// What a failed call means to a person.
 pub(super) fn failure(doing: impl Into<String>, unit: &str, error: zbus::Error) -> Error {
     let (kind, hint) = match &error {
-        zbus::Error::Address(_) => (Kind::Host, "edgeboot needs a machine that systemd has booted".to_owned()),
+        zbus::Error::Address(_) => {
+            (Kind::Host, "edgeboot needs a machine that systemd has booted, with dbus-daemon or dbus-broker on it".to_owned())
+        }
         zbus::Error::FDO(denied) if matches!(**denied, fdo::Error::AccessDenied(_)) => (Kind::Host, "run it as root".to_owned()),
         zbus::Error::InputOutput(io) if io.kind() == std::io::ErrorKind::PermissionDenied => {
             (Kind::Host, "run it as root".to_owned())

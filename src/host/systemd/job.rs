@@ -67,7 +67,7 @@ pub(super) fn meaning(result: &str) -> &'static str {
 /// Queues a job and waits for its end. When the connection dies meanwhile the job goes on without us: the same is asked again over a
 /// new one, which systemd merges into the job that is still queued, or answers at once when it is over.
 pub(super) async fn run(bus: &Bus, verb: Verb, unit: &str) -> zbus::Result<Ended> {
-    let before = if verb == Verb::Restart { invocation(bus, unit).await? } else { Vec::new() };
+    let before = if verb == Verb::Restart { bus.invocation(unit).await? } else { Vec::new() };
     let mut patience = Patience::new();
     let mut now = verb;
     loop {
@@ -76,18 +76,10 @@ pub(super) async fn run(bus: &Bus, verb: Verb, unit: &str) -> zbus::Result<Ended
             result => return result,
         }
         // A restart that went through must not be done twice.
-        if verb == Verb::Restart && invocation(bus, unit).await? != before {
+        if verb == Verb::Restart && bus.invocation(unit).await? != before {
             now = Verb::Start;
         }
     }
-}
-
-/// The identity of the unit's current run; empty before the first.
-async fn invocation(bus: &Bus, unit: &str) -> zbus::Result<Vec<u8>> {
-    let body = ("org.freedesktop.systemd1.Unit", "InvocationID");
-    let reply = bus.call(&bus::unit_path(unit), "org.freedesktop.DBus.Properties", "Get", &body).await?;
-    let value: zbus::OwnedVariant = reply.body().deserialize()?;
-    Vec::<u8>::try_from(value)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the door")]
@@ -101,6 +93,10 @@ async fn attempt(bus: &Bus, verb: Verb, unit: &str) -> zbus::Result<Ended> {
         .member("JobRemoved")
         .build()?;
     let mut signals = MessageStream::for_match_rule(rule, &connection, QUEUED_SIGNALS.try_into().ok()).await?;
+
+    // What systemd knows about a unit that nothing refers to is forgotten as soon as its job is over: whether its conditions held, for
+    // one. It is held until the connection ends; that it cannot be is no reason to fail.
+    let _ = connection.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), "RefUnit", &unit).await;
 
     let body = (unit, "replace");
     let queue = connection.call_method(Some(SYSTEMD), MANAGER_PATH, Some(MANAGER), verb.method(), &body);

@@ -171,8 +171,16 @@ impl Systemd for Machine {
 
     #[expect(clippy::disallowed_methods, reason = "the door, and one of the two programs edgeboot starts")]
     async fn journal(&self, unit: &str, lines: u32) -> Vec<String> {
+        // Of the unit's last run only, its own lines and systemd's about it; `--boot` would ask for the kernel's boot id, which is
+        // another one inside some sandboxes.
+        let run = hex::encode(self.bus.invocation(unit).await.unwrap_or_default());
+        let which = if run.is_empty() {
+            vec!["--unit".to_owned(), unit.to_owned()]
+        } else {
+            vec![format!("_SYSTEMD_INVOCATION_ID={run}"), "+".to_owned(), format!("INVOCATION_ID={run}")]
+        };
         let mut command = tokio::process::Command::new(self.journal_program);
-        command.args(["--unit", unit, "--boot", "--lines", &lines.to_string(), "--no-pager", "--output", "cat"]);
+        command.args(["--lines", &lines.to_string(), "--no-pager", "--output", "cat"]).args(which);
         command.kill_on_drop(true);
         // A missing or hanging journal must not hide the failure that it was asked for.
         let Ok(Ok(output)) = tokio::time::timeout(JOURNAL_TIME, command.output()).await else { return Vec::new() };

@@ -262,7 +262,7 @@ async fn a_failed_job_tells_state_result_status_and_journal() {
     for part in [
         "starting some.service: the unit failed (failed)",
         "some.service is failed (some-state), result exit-code, exit status 3, restarted 2 times",
-        "\n    --unit some.service --boot --lines 20 --no-pager --output cat",
+        "\n    --lines 20 --no-pager --output cat _SYSTEMD_INVOCATION_ID=01 + INVOCATION_ID=01",
         "hint: `systemctl status some.service`",
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
