@@ -225,7 +225,14 @@ async fn wait_for_answer(cx: &Context) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::config::sample;
+    use crate::engine::ledger::Ledger;
+    use crate::engine::progress::Progress;
+    use crate::engine::state::PackageFacts;
+    use crate::host::fake::{Loss, Machine};
 
     fn status(active_state: &str, unit_file_state: &str) -> UnitStatus {
         UnitStatus { active_state: active_state.into(), unit_file_state: unit_file_state.into(), ..UnitStatus::default() }
@@ -252,5 +259,100 @@ mod tests {
         for (text, torn) in [("", true), ("\0\0\0", true), ("version = 3\n[plug", true), ("version = 2\n", false)] {
             assert_eq!(not_toml(text.as_bytes()), torn, "{text:?}");
         }
+    }
+
+    fn context(machine: &Machine, node: Node, package: &str) -> Context {
+        let (ledger, _) = Ledger::load(&machine.root()).expect("a state");
+        ledger.learn(|facts| {
+            facts.package = Some(PackageFacts {
+                digest: package.to_owned(),
+                version: 1,
+                kubernetes_version: "v1.36.3".to_owned(),
+                architecture: "amd64".to_owned(),
+                images: vec![],
+            });
+        });
+        Context::new(machine.host(), Arc::new(node), ledger, Progress::new(vec![]), vec![]).for_phase(Runtime.id())
+    }
+
+    fn starts(machine: &Machine) -> Vec<String> {
+        machine.services.take_writes().into_iter().filter(|write| write.starts_with("StartUnit")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_is_as_wished_is_left_alone() {
+        let machine = Machine::new();
+        let cx = context(&machine, sample::control_plane(), "sha256:a");
+        Runtime.apply(&cx).await.expect("applied");
+        assert_eq!(starts(&machine), ["StartUnit containerd.service"]);
+        assert!(Runtime.inspect(&cx).await.expect("looked").is_none());
+        machine.reboot(Loss::Everything);
+        let cx = context(&machine, sample::control_plane(), "sha256:a");
+        assert!(Runtime.inspect(&cx).await.expect("looked").is_none(), "a reboot changes nothing");
+    }
+
+    #[tokio::test]
+    async fn another_package_restarts_containerd_once() {
+        let machine = Machine::new();
+        Runtime.apply(&context(&machine, sample::control_plane(), "sha256:a")).await.expect("applied");
+        starts(&machine);
+        let cx = context(&machine, sample::control_plane(), "sha256:b");
+        Runtime.apply(&cx).await.expect("applied");
+        assert_eq!(starts(&machine), ["StartUnit containerd.service"]);
+        assert!(Runtime.inspect(&cx).await.expect("looked").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_restart_that_was_cut_off_is_made_up_for() {
+        let machine = Machine::new();
+        let mut node = sample::control_plane();
+        Runtime.apply(&context(&machine, node.clone(), "sha256:a")).await.expect("applied");
+        node.runtime.config = "version = 3\n".to_owned();
+        for n in 1.. {
+            node.runtime.config.push_str("# changed\n");
+            starts(&machine);
+            machine.fuse.arm(n);
+            let ended = Runtime.apply(&context(&machine, node.clone(), "sha256:a")).await;
+            // Only edgeboot ends here: the machine, its page cache and containerd go on.
+            machine.fuse.arm(0);
+            if ended.is_ok() {
+                return;
+            }
+            let mut started = starts(&machine);
+            let cx = context(&machine, node.clone(), "sha256:a");
+            if !Runtime.inspect(&cx).await.expect("looked").is_none() {
+                Runtime.apply(&cx).await.expect("applied");
+            }
+            started.extend(starts(&machine));
+            assert!(!started.is_empty(), "cut at {n}: containerd runs with an older configuration");
+            assert!(Runtime.inspect(&cx).await.expect("looked").is_none(), "cut at {n}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_configuration_that_is_not_wished_any_more_goes() {
+        let machine = Machine::new();
+        let mut node = sample::control_plane();
+        node.runtime.config = "version = 3\n".to_owned();
+        Runtime.apply(&context(&machine, node.clone(), "sha256:a")).await.expect("applied");
+        assert!(machine.root().exists(units::CONTAINERD_NODE_CONFIG).expect("looked"));
+        node.runtime.config.clear();
+        let cx = context(&machine, node, "sha256:a");
+        Runtime.apply(&cx).await.expect("applied");
+        assert!(!machine.root().exists(units::CONTAINERD_NODE_CONFIG).expect("looked"));
+        assert!(Runtime.inspect(&cx).await.expect("looked").is_none());
+    }
+
+    #[tokio::test]
+    async fn an_existing_runtime_is_waited_for_and_not_configured() {
+        let machine = Machine::new();
+        let mut node = sample::control_plane();
+        node.runtime.source = RuntimeSource::Existing;
+        let cx = context(&machine, node, "sha256:a");
+        let placed: Vec<String> = files(&cx).expect("files").into_iter().map(|file| file.path.to_string()).collect();
+        assert_eq!(placed, [units::PROFILE, units::MANAGER_ENVIRONMENT]);
+        cx.place(files(&cx).expect("files")).await.map(drop).expect("placed");
+        let expected = Change::new(Subject::Other("runtime at /var/run/containerd/containerd.sock".to_owned()), Action::Await);
+        assert_eq!(Runtime.inspect(&cx).await.expect("looked").changes, [expected]);
     }
 }
