@@ -1,4 +1,4 @@
-//! `images` and `images/others`: the package's images in the runtime, by name and digest, pinned against the kubelet's garbage
+//! `images/first` and `images/others`: the package's images in the runtime, by name and digest, pinned against the kubelet's garbage
 //! collection. What the first pods need comes first and in one archive, as fast as it goes; everything else when the API server
 //! answers, one image at a time and slowly, because the disk is etcd's then. An image that stands there under a name of ours with
 //! another digest is somebody's own and is kept.
@@ -23,7 +23,7 @@ use crate::package::stream::ImageStream;
 use super::package::{nearest, source};
 use super::runtime::socket;
 
-/// `images`: what the first pods need.
+/// `images/first`: what the first pods need.
 #[derive(Debug)]
 pub struct First;
 
@@ -74,7 +74,7 @@ fn fingerprint(inputs: &Inputs<'_>) -> Fingerprint {
 #[async_trait]
 impl Phase for First {
     fn id(&self) -> PhaseId {
-        PhaseId("images")
+        PhaseId("images/first")
     }
     fn summary(&self) -> &'static str {
         "imports the images that the first pods need"
@@ -110,7 +110,7 @@ impl Phase for Others {
         "imports the package's other images, unhurried"
     }
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId("images"), PhaseId("wait-control-plane/kube-apiserver")]
+        &[PhaseId("images/first"), PhaseId("wait-control-plane/kube-apiserver")]
     }
     fn applies(&self, _node: &Node) -> bool {
         true

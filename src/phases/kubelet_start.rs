@@ -96,7 +96,7 @@ impl Phase for KubeletStart {
         "writes the kubelet's settings and (re)starts the kubelet"
     }
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId("kubeconfig"), PhaseId("control-plane"), PhaseId("etcd"), PhaseId("images"), PhaseId("runtime")]
+        &[PhaseId("kubeconfig"), PhaseId("control-plane"), PhaseId("etcd"), PhaseId("images/first"), PhaseId("runtime")]
     }
     fn applies(&self, _node: &Node) -> bool {
         true
