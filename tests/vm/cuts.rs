@@ -10,7 +10,7 @@ use super::vm::Vm;
 use super::whole;
 
 /// Generous: QEMU translates each instruction, and the machine is shared.
-const BEGUN: Duration = Duration::from_secs(180);
+const BEGUN: Duration = Duration::from_secs(300);
 const READY: Duration = Duration::from_secs(900);
 
 /// Seconds of edgeboot's run after which the power is cut, boot by boot: the package is unpacked and keys are made, manifests are
