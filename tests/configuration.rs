@@ -85,3 +85,465 @@ error: unknown field `rol`
    = help: did you mean `role`?"
     );
 }
+
+/// An error's first lines: `message` at `line:column`, of each finding in order.
+fn told(text: &str) -> Vec<String> {
+    let error = refused(text);
+    let lines: Vec<&str> = error.lines().collect();
+    let place = |line: &&str| line.trim_start_matches("  --> ").trim_start_matches("/etc/edgeboot/config.yaml:").to_owned();
+    let pairs = lines.windows(2).filter(|pair| pair[1].starts_with("  --> "));
+    pairs.map(|pair| format!("{} @{}", pair[0], place(&pair[1]))).collect()
+}
+
+const INIT: &str = "role: controlPlane\n---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\n";
+const CLUSTER: &str = "role: controlPlane\n---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n";
+
+#[test]
+fn what_is_no_configuration_is_named() {
+    for (text, expected) in [
+        ("", "error: this is empty @/etc/edgeboot/config.yaml"),
+        (" \n\n", "error: this is empty @/etc/edgeboot/config.yaml"),
+        ("controlPlane", "error: this is no configuration @1:1"),
+        ("- role: controlPlane", "error: this is no configuration @1:1"),
+        ("role: worker", "error: joining a cluster is not part of this version of edgeboot @1:7"),
+        ("role: king", "error: `role`: `king` is none of `controlPlane`, `worker` @1:7"),
+        (
+            "role: controlplane",
+            "error: `role`: `controlplane` is none of `controlPlane`, `worker` (did you mean `controlPlane`?) @1:7",
+        ),
+        ("kind: NodeConfig\nrole: controlPlane", "error: `apiVersion` is missing @1:1"),
+        ("apiVersion: edgeboot.io/v1\nkind: NodeConfig", "error: NodeConfig is not known in `edgeboot.io/v1` @1:13"),
+        ("apiVersion: v1\nkind: ConfigMap", "error: unknown kind `ConfigMap` @2:7"),
+        ("apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfig", "error: unknown kind `InitConfig` @2:7"),
+        ("apiVersion: kubeadm.k8s.io/v1beta2\nkind: InitConfiguration", "error: `kubeadm.k8s.io/v1beta2` is too old @1:13"),
+        ("role: controlPlane\n---\nrole: controlPlane", "error: a second NodeConfig in the same file @3:1"),
+        (
+            "role: controlPlane\nnetwork: {component: flannel}",
+            "error: `network.component`: flannel is not part of this version of edgeboot @2:22",
+        ),
+        ("role: controlPlane\njoin: {}", "error: `join`: joining a cluster is not part of this version of edgeboot @2:1"),
+        (
+            "role: controlPlane\nruntime: {config: \"a = [\"}",
+            "error: `runtime.config`: this is not valid TOML: unclosed array, expected `]` @2:19",
+        ),
+    ] {
+        assert_eq!(told(text), [expected], "{text}");
+    }
+    for text in ["role: [", "role: controlPlane\n\trole: x", "a: b: c", "role: controlPlane\nrole: worker", "role: !!binary x", "%"]
+    {
+        let error = refused(text);
+        assert!(error.contains("this is not valid YAML") && error.contains("/etc/edgeboot/config.yaml:"), "{text}\n{error}");
+    }
+    let machine = Machine::with(&[]);
+    let _ = machine.root.put("/etc/edgeboot/config.yaml", 0o600, &[0xff, 0xfe, 0, 1]).expect("placed");
+    assert!(machine.outcome().expect_err("garbage").to_string().contains("this is not text"));
+}
+
+#[test]
+fn every_finding_is_told_at_once_and_in_order() {
+    let text = "apiVersion: edgeboot.io/v1alpha1
+kind: NodeConfig
+role: controlPlane
+pakage: /x
+network: {component: bridg}
+host: {swap: maybe, sysctls: {\"a..b\": 1}}
+---
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: ClusterConfiguration
+networking: {podSubnet: 10.0.0.0/8, serviceSubnet: 10.96.0.0/30}
+etcd: {local: {dataDir: etcd}}
+";
+    assert_eq!(
+        refused(text),
+        "checking the configuration: 6 errors
+error: unknown field `pakage`
+  --> /etc/edgeboot/config.yaml:4:1
+   |
+ 4 | pakage: /x
+   | ^^^^^^
+   = help: did you mean `package`?
+error: `network.component`: `bridg` is none of `bridge`, `none`, `flannel` (did you mean `bridge`?)
+  --> /etc/edgeboot/config.yaml:5:22
+   |
+ 5 | network: {component: bridg}
+   |                      ^^^^^
+error: `host.swap`: `maybe` is none of `keep`, `off`
+  --> /etc/edgeboot/config.yaml:6:14
+   |
+ 6 | host: {swap: maybe, sysctls: {\"a..b\": 1}}
+   |              ^^^^^
+error: `host.sysctls`: `a..b` is not the name of a sysctl such as net.ipv4.ip_forward
+  --> /etc/edgeboot/config.yaml:6:31
+   |
+ 6 | host: {swap: maybe, sysctls: {\"a..b\": 1}}
+   |                               ^^^^^^
+warning: the pod subnet 10.0.0.0/8 and the service subnet 10.96.0.0/30 overlap
+  --> /etc/edgeboot/config.yaml:10:25
+    |
+ 10 | networking: {podSubnet: 10.0.0.0/8, serviceSubnet: 10.96.0.0/30}
+    |                         ^^^^^^^^^^
+error: `networking.serviceSubnet`: 10.96.0.0/30 has 4 addresses; 10 are needed
+  --> /etc/edgeboot/config.yaml:10:52
+    |
+ 10 | networking: {podSubnet: 10.0.0.0/8, serviceSubnet: 10.96.0.0/30}
+    |                                                    ^^^^^^^^^^^^
+error: `etcd.local.dataDir`: `etcd` is not an absolute path
+  --> /etc/edgeboot/config.yaml:11:25
+    |
+ 11 | etcd: {local: {dataDir: etcd}}
+    |                         ^^^^"
+    );
+}
+
+#[test]
+fn values_are_judged_as_kubeadm_judges_them() {
+    for (head, text, expected) in [
+        (
+            INIT,
+            "localAPIEndpoint: {advertiseAddress: 10.0.0.300}",
+            "`localAPIEndpoint.advertiseAddress`: `10.0.0.300` is not an IP address",
+        ),
+        (
+            INIT,
+            "localAPIEndpoint: {advertiseAddress: 127.0.0.1}",
+            "`localAPIEndpoint.advertiseAddress`: other machines do not reach this one by a loopback address",
+        ),
+        (INIT, "localAPIEndpoint: {bindPort: 0}", "`localAPIEndpoint.bindPort`: 0 is not a port between 1 and 65535"),
+        (INIT, "localAPIEndpoint: {bindPort: \"6443\"}", "`localAPIEndpoint.bindPort` takes a whole number, not a text"),
+        (INIT, "localAPIEndpoint: {bindPort: 06443}", "`06443` is octal to old YAML and decimal to new YAML"),
+        (
+            INIT,
+            "nodeRegistration: {name: under_score}",
+            "`nodeRegistration.name`: `under_score` is not a DNS name of lower case letters, digits, `-` and `.` (RFC 1123)",
+        ),
+        (
+            INIT,
+            "nodeRegistration: {criSocket: 'tcp://a'}",
+            "`nodeRegistration.criSocket`: `tcp://a` is not a socket such as unix:///run/containerd/containerd.sock",
+        ),
+        (
+            INIT,
+            "nodeRegistration: {taints: [{key: a, effect: Never}]}",
+            "`nodeRegistration.taints[0].effect`: `Never` is none of `NoSchedule`, `PreferNoSchedule`, `NoExecute`",
+        ),
+        (
+            INIT,
+            "nodeRegistration: {ignorePreflightErrors: [all, Swap]}",
+            "`ignorePreflightErrors` names single checks beside `all`",
+        ),
+        (INIT, "nodeRegistration: {kubeletExtraArgs: {v: '1'}}", "`nodeRegistration.kubeletExtraArgs` takes a list, not fields"),
+        (
+            INIT,
+            "nodeRegistration: {kubeletExtraArgs: [{name: v, value: 1}]}",
+            "`nodeRegistration.kubeletExtraArgs[0].value` takes a text, not a number",
+        ),
+        (INIT, "nodeRegistration: {name: on}", "`nodeRegistration.name` takes a text, and a bare `on` is a boolean to kubeadm"),
+        (INIT, "nodeRegistration: {name: true}", "`nodeRegistration.name` takes a text, not a boolean"),
+        (
+            INIT,
+            "bootstrapTokens: [{token: Abcdef.0123456789abcdef}]",
+            "`bootstrapTokens[0].token`: this is not a token of the form abcdef.0123456789abcdef (lower case letters and digits)",
+        ),
+        (
+            INIT,
+            "bootstrapTokens: [{token: abcdef.0123456789abcdef, usages: [x]}]",
+            "`bootstrapTokens[].usages`: `x` is neither `signing` nor `authentication`",
+        ),
+        (
+            INIT,
+            "bootstrapTokens: [{token: abcdef.0123456789abcdef, ttl: 5}]",
+            "`bootstrapTokens[0].ttl` takes a text, not a number",
+        ),
+        (INIT, "certificateKey: abcd", "`certificateKey`: this is not a key of 32 bytes as 64 hexadecimal digits"),
+        (INIT, "patches: {directory: patches}", "`patches.directory`: `patches` is not an absolute path"),
+        (
+            INIT,
+            "timeouts: {kubeletHealthCheck: 5 minutes}",
+            "`timeouts.kubeletHealthCheck`: `5 minutes` is not a duration such as 24h0m0s or 1m30s",
+        ),
+        (
+            CLUSTER,
+            "networking: {podSubnet: 10.244.0.0/25}",
+            "`networking.podSubnet`: 10.244.0.0/25 is smaller than the /24 of a single node",
+        ),
+        (
+            CLUSTER,
+            "networking: {podSubnet: 'fd00::/40'}",
+            "`networking.podSubnet`: fd00::/40 holds too many /64 of single nodes; /48 is the largest",
+        ),
+        (
+            CLUSTER,
+            "networking: {podSubnet: '10.0.0.0/16,10.1.0.0/16'}",
+            "`networking.podSubnet`: `10.0.0.0/16,10.1.0.0/16` is neither one subnet nor one of each family (dual stack)",
+        ),
+        (
+            CLUSTER,
+            "networking: {serviceSubnet: 10.96.0.0/29}",
+            "`networking.serviceSubnet`: 10.96.0.0/29 has 8 addresses; 10 are needed",
+        ),
+        (
+            CLUSTER,
+            "networking: {serviceSubnet: 11.0.0.0/8}",
+            "`networking.serviceSubnet`: 11.0.0.0/8 is too large; /12 is the largest",
+        ),
+        (
+            CLUSTER,
+            "networking: {dnsDomain: Cluster.Local}",
+            "`networking.dnsDomain`: `Cluster.Local` is not a DNS name of lower case letters, digits, `-` and `.` (RFC 1123)",
+        ),
+        (
+            CLUSTER,
+            "controlPlaneEndpoint: 'https://a:1'",
+            "`controlPlaneEndpoint`: `https://a:1` is not an endpoint such as 10.0.0.1:6443, [fd00::1]:6443 or k8s.example.com",
+        ),
+        (CLUSTER, "kubernetesVersion: 1.36", "`kubernetesVersion` takes a text, not a number"),
+        (CLUSTER, "kubernetesVersion: v1.36", "`kubernetesVersion`: 'v1.36' is not a Kubernetes version such as v1.36.3"),
+        (
+            CLUSTER,
+            "encryptionAlgorithm: RSA",
+            "`encryptionAlgorithm`: `RSA` is none of ECDSA-P256, ECDSA-P384, RSA-2048, RSA-3072, RSA-4096",
+        ),
+        (CLUSTER, "featureGates: {PublicKeysECDS: true}", "kubeadm v1.36 has no feature gate `PublicKeysECDS`"),
+        (
+            CLUSTER,
+            "apiServer: {certSANs: [a_b]}",
+            "`apiServer.certSANs`: `a_b` is neither an address nor a DNS name (a wildcard may be its first part)",
+        ),
+        (CLUSTER, "apiServer: {extraArgs: [{value: x}]}", "`apiServer.extraArgs[0]` needs a `name`"),
+        (
+            CLUSTER,
+            "scheduler: {extraVolumes: [{name: a, hostPath: /a}]}",
+            "`scheduler.extraVolumes[0]` needs `name`, `hostPath` and `mountPath`",
+        ),
+        (
+            CLUSTER,
+            "etcd: {local: {}, external: {endpoints: ['https://a:2379']}}",
+            "`etcd.local` and `etcd.external` exclude each other",
+        ),
+        (CLUSTER, "etcd: {external: {endpoints: []}}", "`etcd.external.endpoints` needs at least one endpoint"),
+        (
+            CLUSTER,
+            "etcd: {external: {endpoints: ['https://a:1'], certFile: /c}}",
+            "`etcd.external`: `certFile` and `keyFile` belong together",
+        ),
+        (
+            CLUSTER,
+            "etcd: {external: {endpoints: ['http://a:1'], caFile: /c}}",
+            "`etcd.external.endpoints`: with certificates, `http://a:1` must be https",
+        ),
+        (CLUSTER, "etcd: local", "`etcd` takes fields, not a text"),
+        (
+            CLUSTER,
+            "imageRepository: 'https://registry'",
+            "`imageRepository`: `https://registry` is not an image repository such as registry.k8s.io",
+        ),
+    ] {
+        let told = told(&format!("{head}{text}\n"));
+        assert_eq!(told.len(), 1, "{text}: {told:?}");
+        assert!(told[0].starts_with(&format!("error: {expected} @5:")), "{text}: {told:?}\nexpected {expected}");
+    }
+}
+
+#[test]
+fn an_error_shows_no_secret() {
+    for text in [
+        "bootstrapTokens:\n- token: ABCDEF.0123456789abcdef\n",
+        "bootstrapTokens:\n- {tokne: abcdef.0123456789abcdef}\n- {token: [abcdef.0123456789abcdef]}\n",
+        "certificateKey: 0123456789abcdef\n",
+        "bootstrapTokens: [{token: abcdef.0123456789abcdef}, {token: abcdef.0123456789abcdef}]\n",
+    ] {
+        let error = refused(&format!("{INIT}{text}"));
+        assert!(
+            !error.contains("0123456789abcdef")
+                || error.matches("0123456789abcdef").count() == error.matches("form abcdef.").count(),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn old_and_new_yaml_mean_the_same() {
+    let node = node(&format!(
+        "{INIT}nodeRegistration: {{imagePullSerial: off, name: \"on\"}}
+---
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+failSwapOn: no
+enableServer: yes
+maxPods: 60
+nodeStatusUpdateFrequency: \"10s\"
+clusterDomain: \"on\"
+"
+    ));
+    assert!(!node.registration.image_pull_serial);
+    assert_eq!(node.registration.name, Auto::Set("on".to_owned()));
+    let kubelet = serde_json::Value::Object(node.kubelet_configuration);
+    let expected = serde_json::json!({
+        "failSwapOn": false, "enableServer": true, "maxPods": 60, "nodeStatusUpdateFrequency": "10s", "clusterDomain": "on",
+    });
+    assert_eq!(kubelet, expected);
+}
+
+#[test]
+fn unknown_fields_of_kubeadm_are_warnings() {
+    let outcome = config(&format!("{INIT}nodeRegistraton: {{name: a}}\n")).expect("good");
+    assert_eq!(outcome.warnings.len(), 1);
+    assert_eq!(outcome.warnings[0].message, "unknown field `nodeRegistraton`");
+    assert_eq!(outcome.warnings[0].help, "did you mean `nodeRegistration`?");
+}
+
+#[test]
+fn a_version_label_means_the_packages_version() {
+    let outcome = config(&format!("{CLUSTER}kubernetesVersion: stable-1\n")).expect("good");
+    assert_eq!(outcome.warnings.len(), 1);
+    assert_eq!(node_of(outcome).cluster.kubernetes_version, Auto::Auto);
+}
+
+#[test]
+fn v1beta3_is_read_as_kubeadm_converts_it() {
+    let node = node(include_str!("../examples/kubeadm-v1beta3.yaml"));
+    assert_eq!(node.timeouts.control_plane_component_health_check.as_secs(), 300);
+    assert_eq!(node.cluster.api_server.extra_args[0].name, "profiling");
+    assert_eq!(node.registration.kubelet_extra_args[0].value, "60");
+    let newer =
+        "role: controlPlane\n---\napiVersion: kubeadm.k8s.io/v1beta3\nkind: ClusterConfiguration\nencryptionAlgorithm: RSA-2048\n";
+    let outcome = config(newer).expect("good");
+    assert_eq!(outcome.warnings[0].message, "v1beta3 has no `encryptionAlgorithm`; it is left out");
+}
+
+#[test]
+fn higher_sources_replace_field_by_field() {
+    let cluster = |fields: &str| format!("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n{fields}\n");
+    let machine = Machine::with(&[
+        (
+            "/etc/edgeboot/config.yaml",
+            &format!(
+                "role: controlPlane\nnetwork: {{component: none}}\n---\n{}",
+                cluster(
+                    "clusterName: one\napiServer: {certSANs: [a, b]}\nnetworking: {dnsDomain: one.local, podSubnet: 10.1.0.0/16}"
+                )
+            ),
+        ),
+        ("/usr/lib/edgeboot/config.d/10-a.yaml", &cluster("clusterName: vendor")),
+        ("/usr/lib/edgeboot/config.d/20-b.yaml", &cluster("clusterName: hidden")),
+        ("/etc/edgeboot/config.d/20-b.yaml", &cluster("networking: {podSubnet: 10.2.0.0/16}\napiServer: {certSANs+: [c]}")),
+        ("/run/edgeboot/config.d/30-c.yaml", &cluster("networking: {podSubnet: 10.3.0.0/16}")),
+        ("/usr/lib/edgeboot/config.d/40-d.yaml", &cluster("clusterName: masked")),
+        ("/etc/edgeboot/config.d/40-d.yaml", ""),
+        ("/etc/edgeboot/config.d/50.conf", "rubbish"),
+        ("/etc/edgeboot/config.d/.50.yaml", "rubbish"),
+        ("/var/lib/edgeboot/recorded/init.yaml", "network: {component: bridge}\n"),
+    ]);
+    let outcome = machine.outcome().expect("good");
+    let Wish::Node { node, origins, .. } = &outcome.wish else { panic!("no role") };
+    assert_eq!(node.cluster.name, "vendor");
+    assert_eq!(node.cluster.cert_sans, ["a", "b", "c"]);
+    assert_eq!(node.cluster.dns_domain, "one.local");
+    assert_eq!(node.cluster.pod_subnets[0].to_string(), "10.3.0.0/16");
+    assert_eq!(node.network, NetworkComponent::Bridge);
+    assert_eq!(origins["ClusterConfiguration.clusterName"], "/usr/lib/edgeboot/config.d/10-a.yaml:3:14");
+    assert_eq!(origins["NodeConfig.network.component"], "/var/lib/edgeboot/recorded/init.yaml:1:22");
+}
+
+#[test]
+fn a_link_to_nowhere_hides_a_drop_in() {
+    let machine = Machine::with(&[
+        ("/etc/edgeboot/config.yaml", "role: controlPlane"),
+        ("/usr/lib/edgeboot/config.d/10-a.yaml", "readyWhen: node-registered"),
+        ("/etc/edgeboot/config.d/20-b.yaml", "host: {swap: off}"),
+    ]);
+    let _ = machine.root.link("/etc/edgeboot/config.d/10-a.yaml", "/dev/null").expect("a link");
+    assert_eq!(node_of(machine.outcome().expect("good")).ready_when, edgeboot::config::node::ReadyWhen::NodeReady);
+}
+
+#[test]
+fn without_a_role_nothing_is_wished_and_the_places_are_named() {
+    for files in [
+        vec![],
+        vec![("/etc/edgeboot/config.d/10-image.yaml", "package: /usr/lib/edgeboot/package")],
+        vec![("/etc/edgeboot/config.yaml", "# later\n")],
+    ] {
+        match Machine::with(&files).outcome().expect("no error").wish {
+            Wish::Nothing { looked_for } => assert_eq!(looked_for[0], "/etc/edgeboot/config.yaml"),
+            Wish::Node { .. } => panic!("a role from nowhere"),
+        }
+    }
+}
+
+#[test]
+fn a_source_that_cannot_be_read_is_told_apart_from_one_that_is_absent() {
+    let machine = Machine::with(&[("/etc/edgeboot/config.yaml", "role: controlPlane"), ("/etc/edgeboot/config.d/10-a.yaml/x", "")]);
+    let outcome = machine.outcome().expect("good");
+    assert_eq!(outcome.failed_sources.len(), 1);
+    assert_eq!(outcome.failed_sources[0].origin, "/etc/edgeboot/config.d/10-a.yaml");
+}
+
+#[test]
+fn a_secret_that_others_can_read_is_refused() {
+    let text = format!("{INIT}bootstrapTokens:\n- token: abcdef.0123456789abcdef\n");
+    let machine = Machine::with(&[]);
+    let _ = machine.root.put("/etc/edgeboot/config.yaml", 0o644, text.as_bytes()).expect("placed");
+    let error = machine.outcome().expect_err("refused").to_string();
+    assert!(error.contains("/etc/edgeboot/config.yaml holds a secret (`token`) and others can read it (mode 0644)"), "{error}");
+    assert!(error.contains("chmod 0600 /etc/edgeboot/config.yaml") && !error.contains("0123456789abcdef"), "{error}");
+    assert_eq!(node(&text).bootstrap_tokens[0].token.id, "abcdef");
+}
+
+#[test]
+fn a_secret_may_lie_in_a_file_or_a_credential() {
+    let token = "abcdef.0123456789abcdef\n";
+    let by_name = format!("{INIT}bootstrapTokens:\n- tokenFrom: credential:join\n");
+    let files = [("/var/lib/edgeboot/credentials/join", token), ("/etc/edgeboot/config.yaml", by_name.as_str())];
+    assert_eq!(node_of(Machine::with(&files).outcome().expect("good")).bootstrap_tokens[0].token.id, "abcdef");
+    let by_file = format!("{INIT}bootstrapTokens:\n- tokenFile: /etc/edgeboot/token\n");
+    let files = [("/etc/edgeboot/token", token), ("/etc/edgeboot/config.yaml", by_file.as_str())];
+    assert_eq!(node_of(Machine::with(&files).outcome().expect("good")).bootstrap_tokens[0].token.id, "abcdef");
+    let gone = Machine::with(&files[1..]).outcome().expect_err("gone");
+    assert_eq!(
+        (gone.kind(), gone.to_string().as_str()),
+        (Kind::Rejected, "reading the token from /etc/edgeboot/token: it is not there")
+    );
+    assert_eq!(
+        told(&format!("{INIT}bootstrapTokens:\n- token: abcdef.0123456789abcdef\n  tokenFile: /x\n")),
+        ["error: `tokenFile` and another form of `token` at once @7:14"]
+    );
+    assert_eq!(
+        told(&format!("{INIT}bootstrapTokens:\n- tokenFrom: ../../etc/shadow\n")),
+        ["error: `tokenFrom` takes `credential:NAME` @6:14"]
+    );
+}
+
+#[test]
+fn what_an_image_brings_is_an_existing_runtime() {
+    use edgeboot::config::node::RuntimeSource;
+    assert_eq!(
+        node(&format!("{INIT}nodeRegistration: {{criSocket: /run/crio/crio.sock}}\n")).runtime.source,
+        RuntimeSource::Existing
+    );
+    assert_eq!(node("role: controlPlane").runtime.source, RuntimeSource::Package);
+}
+
+#[test]
+fn every_example_is_good() {
+    let examples = Root::at(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).expect("the examples");
+    let names = examples.list("/").expect("a list").expect("a folder");
+    assert!(names.len() >= 4, "{names:?}");
+    for name in names {
+        let text = examples.read_text(format!("/{name}")).expect("a text").expect("there");
+        let credential = ("/var/lib/edgeboot/credentials/join-token", "abcdef.0123456789abcdef");
+        let machine = Machine::with(&[("/etc/edgeboot/config.yaml", text.as_str()), credential]);
+        let outcome = machine.outcome().unwrap_or_else(|error| panic!("{name}: {}", error.render()));
+        assert!(outcome.warnings.is_empty(), "{name}: {:?}", outcome.warnings);
+        node_of(outcome);
+    }
+}
+
+#[test]
+fn a_flood_is_refused() {
+    let deep = format!("role: controlPlane\nhost: {}{}", "[".repeat(100), "]".repeat(100));
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n";
+    for text in [deep.as_str(), bomb] {
+        assert!(refused(text).contains("not valid YAML"), "{text}");
+    }
+    assert!(refused(&"#".repeat(2 << 20)).contains("are no configuration"));
+}

@@ -204,7 +204,7 @@ impl<'a> Fields<'a> {
 
     fn text_of(&self, tree: &Tree, path: &str) -> Option<At<String>> {
         match &tree.value {
-            Value::Text(text, Quoted::No) if old_boolean(text).is_some() => {
+            Value::Text(text, Quoted::No) if self.is_kubeadms() && old_boolean(text).is_some() => {
                 let message = format!("`{path}` takes a text, and a bare `{text}` is a boolean to kubeadm");
                 self.findings.error_with_help(tree.place, message, format!("put it in quotes: \"{text}\""));
                 None
@@ -215,6 +215,11 @@ impl<'a> Fields<'a> {
                 None
             }
         }
+    }
+
+    /// kubeadm reads such a document too, and must find the same in it.
+    fn is_kubeadms(&self) -> bool {
+        self.unknown == Level::Warning
     }
 
     fn wrong_sort(&self, tree: &Tree, path: &str, wanted: &str) {

@@ -42,6 +42,13 @@ const IGNORED: &[&str] = &["ResetConfiguration", "UpgradeConfiguration"];
 const MIGRATED_BY: &[(&str, &str)] =
     &[("v1alpha1", "v1.11"), ("v1alpha2", "v1.12"), ("v1alpha3", "v1.14"), ("v1beta1", "v1.15"), ("v1beta2", "v1.22")];
 
+/// Fields that say the same thing in several forms.
+const FORMS: &[&[&str]] = &[
+    &["token", "tokenFrom", "tokenFile"],
+    &["certificateKey", "certificateKeyFrom", "certificateKeyFile"],
+    &["local", "external"],
+];
+
 impl Kind {
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -128,6 +135,7 @@ fn merge(lower: Tree, higher: Tree) -> Tree {
     let place = higher.place;
     match (lower.value, higher.value) {
         (Value::Map(mut fields), Value::Map(news)) => {
+            fields.retain(|(lower, _)| !news.iter().any(|(higher, _)| is_other_form(&lower.name, &higher.name)));
             for (key, tree) in news {
                 lay_field(&mut fields, key, tree);
             }
@@ -135,6 +143,11 @@ fn merge(lower: Tree, higher: Tree) -> Tree {
         }
         (_, value) => Tree { place, value },
     }
+}
+
+/// Two forms of one thing: the higher layer replaces the lower one in either form.
+fn is_other_form(one: &str, other: &str) -> bool {
+    one != other && FORMS.iter().any(|forms| forms.contains(&one) && forms.contains(&other))
 }
 
 fn lay_field(fields: &mut Vec<(Key, Tree)>, mut key: Key, tree: Tree) {

@@ -12,7 +12,6 @@ pub mod node;
 pub mod sample;
 pub mod sources;
 pub mod tree;
-pub mod v1beta3;
 pub mod values;
 
 use std::collections::BTreeMap;

@@ -77,7 +77,7 @@ fn is_label(text: &str) -> bool {
 }
 
 fn is_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(|label| is_label_part(label))
+    text.len() <= 253 && text.split('.').all(is_label_part)
 }
 
 /// A part of an RFC 1123 subdomain; unlike a label its length is not limited by Kubernetes.

@@ -170,11 +170,11 @@ fn advertise_address(init: &InitDocument, findings: &Findings) -> Auto<IpAddr> {
 const TOKEN_USAGES: [&str; 2] = ["signing", "authentication"];
 
 fn bootstrap_token(said: &TokenDocument, findings: &Findings) -> Option<BootstrapToken> {
-    let Some(token) = &said.token else {
+    if !said.said {
         let help = "say `token`, `tokenFrom` or `tokenFile`; `edgeboot init` makes one by itself and prints it";
         findings.note(super::findings::Level::Warning, said.place, "a bootstrap token without a `token` is left out", help);
-        return None;
-    };
+    }
+    let token = said.token.as_ref()?;
     for usage in said.usages.iter().flat_map(|at| &at.value) {
         if !TOKEN_USAGES.contains(&usage.value.as_str()) {
             findings.error(

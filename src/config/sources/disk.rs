@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::host::Root;
+use crate::host::{Root, Utf8Path};
 use crate::k8s::names;
 
 use super::{Found, Gathered, Sort, Source, file};
@@ -30,7 +30,7 @@ fn gather(root: &Root) -> Vec<Gathered> {
     for folder in FOLDERS {
         match root.list(folder) {
             Ok(listed) => {
-                let names = listed.unwrap_or_default().into_iter().filter(|name| name.ends_with(".yaml") && !name.starts_with('.'));
+                let names = listed.unwrap_or_default().into_iter().filter(|name| is_drop_in(name));
                 by_name.extend(names.map(|name| (name.clone(), format!("{folder}/{name}"))));
             }
             Err(error) => gathered.push(Gathered { origin: (*folder).to_owned(), found: Found::Failed(error.to_string()) }),
@@ -38,6 +38,11 @@ fn gather(root: &Root) -> Vec<Gathered> {
     }
     gathered.extend(by_name.values().filter(|path| !is_masked(root, path)).map(|path| file(root, path, Sort::DropIn)));
     gathered
+}
+
+/// Editors' and package managers' leftovers are none.
+fn is_drop_in(name: &str) -> bool {
+    !name.starts_with('.') && Utf8Path::new(name).extension() == Some("yaml")
 }
 
 /// A link to /dev/null hides the drop-ins of that name.

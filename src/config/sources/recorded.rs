@@ -33,10 +33,10 @@ pub fn record(told: &Layer) -> Recording {
     let mut told = told.clone();
     let mut credentials = Vec::new();
     if let Some(init) = told.get_mut(Kind::Init) {
-        hide(init, "certificateKey", "certificateKeyFrom", "init-certificate-key", &mut credentials);
+        hide(init, ["certificateKey", "certificateKeyFrom", "certificateKeyFile"], "init-certificate-key", &mut credentials);
         if let Some(Tree { value: Value::List(tokens), .. }) = init.field_mut("bootstrapTokens") {
             for (index, token) in tokens.iter_mut().enumerate() {
-                hide(token, "token", "tokenFrom", &format!("init-token-{index}"), &mut credentials);
+                hide(token, ["token", "tokenFrom", "tokenFile"], &format!("init-token-{index}"), &mut credentials);
             }
         }
     }
@@ -52,8 +52,9 @@ pub fn record(told: &Layer) -> Recording {
 }
 
 /// Moves a secret out of `owner` into a credential.
-fn hide(owner: &mut Tree, field: &str, reference: &str, name: &str, credentials: &mut Vec<Placement>) {
+fn hide(owner: &mut Tree, [field, reference, file]: [&str; 3], name: &str, credentials: &mut Vec<Placement>) {
     let Some((_, Tree { place, value: Value::Text(secret, _) })) = owner.take(field) else { return };
+    owner.take(file);
     owner.set(reference, Tree::text(place, format!("credential:{name}")));
     let path = format!("{}/{name}", names::CREDENTIALS_DIR);
     credentials.push(Placement { path: path.into(), mode: 0o600, bytes: secret.into_bytes() });

@@ -42,23 +42,23 @@ fn put(root: &Root, owner: &mut Tree, forms: &Forms, sources: &[SourceText], fin
     if let Some(place) = by_value {
         judge_readers(place, forms.value, sources, findings);
     }
-    let (reference, file) = (owner.take(forms.reference), owner.take(forms.file));
+    let (reference, file) = (owner.field(forms.reference).cloned(), owner.field(forms.file).cloned());
     let mut said = by_value;
-    for (name, path) in [(forms.reference, &reference), (forms.file, &file)] {
-        let Some((key, _)) = path else { continue };
+    for (name, form) in [(forms.reference, &reference), (forms.file, &file)] {
+        let Some(tree) = form else { continue };
         if let Some(first) = said {
             let help = format!("the other stands in line {}", first.line);
-            findings.error_with_help(key.place, format!("`{name}` and another form of `{}` at once", forms.value), help);
+            findings.error_with_help(tree.place, format!("`{name}` and another form of `{}` at once", forms.value), help);
             return Ok(());
         }
-        said = Some(key.place);
+        said = Some(tree.place);
     }
     let (path, place, hint) = match (&reference, &file) {
-        (Some((_, tree)), _) => match credential(tree, forms, findings) {
+        (Some(tree), _) => match credential(tree, forms, findings) {
             Some(name) => (format!("{}/{name}", names::CREDENTIALS_DIR), tree.place, "put it there again, or say it anew"),
             None => return Ok(()),
         },
-        (None, Some((_, tree))) => match text(tree) {
+        (None, Some(tree)) => match text(tree) {
             Some(path) if path.starts_with('/') => (path.to_owned(), tree.place, "put it there, 0600"),
             _ => {
                 findings.error(tree.place, format!("`{}` takes an absolute path", forms.file));

@@ -2,9 +2,9 @@
 //! (`cmd/kubeadm/app/apis/kubeadm/v1beta3/conversion.go`): flags that are a mapping become a sorted list, and the API server's timeout
 //! moves to the timeouts. What v1beta3 does not know is left out with a warning, as kubeadm does.
 
-use super::findings::{Findings, Place};
-use super::layer::Kind;
-use super::tree::{Key, Tree, Value};
+use crate::config::findings::{Findings, Level, Place};
+use crate::config::layer::Kind;
+use crate::config::tree::{Key, Tree, Value};
 
 /// Where flags stand.
 const ARGUMENTS: &[(Kind, &[&str])] = &[
@@ -37,7 +37,7 @@ pub fn from_v1beta3(kind: Kind, tree: &mut Tree, findings: &Findings) -> Option<
     for (_, path) in NEWER.iter().filter(|(of, _)| *of == kind) {
         if let Some((key, _)) = take(tree, path) {
             let message = format!("v1beta3 has no `{}`; it is left out", path.join("."));
-            findings.note(super::findings::Level::Warning, key.place, message, "write `apiVersion: kubeadm.k8s.io/v1beta4`");
+            findings.note(Level::Warning, key.place, message, "write `apiVersion: kubeadm.k8s.io/v1beta4`");
         }
     }
     for (_, path) in ARGUMENTS.iter().filter(|(of, _)| *of == kind) {
@@ -66,7 +66,7 @@ fn sort_arguments(arguments: &mut Tree, path: &[&str], findings: &Findings) {
     match std::mem::replace(&mut arguments.value, Value::Null) {
         Value::Map(mut fields) => {
             fields.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
-            let items = fields.into_iter().map(|(key, value)| argument(key, value));
+            let items = fields.into_iter().map(|(key, value)| argument(&key, value));
             arguments.value = Value::List(items.collect());
         }
         Value::List(_) => {
@@ -77,7 +77,7 @@ fn sort_arguments(arguments: &mut Tree, path: &[&str], findings: &Findings) {
     }
 }
 
-fn argument(key: Key, value: Tree) -> Tree {
+fn argument(key: &Key, value: Tree) -> Tree {
     let place: Place = value.place;
     let field = |name: &str, tree: Tree| (Key { name: name.to_owned(), place: key.place }, tree);
     let fields = vec![field("name", Tree::text(key.place, key.name.clone())), field("value", value)];
