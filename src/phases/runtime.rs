@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::host::Deadline;
 use crate::host::containers::{RuntimeStatus, Socket};
 use crate::host::systemd::UnitStatus;
-use crate::k8s::{images, names};
 use crate::k8s::units::{self, UnitFile};
+use crate::k8s::{images, names};
 
 /// `runtime`.
 #[derive(Debug)]
