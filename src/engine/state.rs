@@ -83,9 +83,22 @@ pub struct Facts {
     /// The pod subnets that the cluster gave to this node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pod_subnets: Vec<ipnet::IpNet>,
+    /// The kernel modules that could not be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent_modules: Option<AbsentModules>,
     /// Facts of other versions, kept.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
+}
+
+/// The kernel modules that could not be had, so that they are not tried for on every boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AbsentModules {
+    /// The kernel's release; with another one they are tried for again.
+    pub kernel: String,
+    /// Sorted names.
+    pub names: Vec<String>,
 }
 
 /// What the package says about itself.

@@ -3,6 +3,7 @@
 //! be gone, names and data apart.
 
 mod files;
+mod linux;
 mod services;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Host, Root};
 pub use files::{FakeFiles, Loss};
+pub use linux::MISSING;
 pub use services::Services;
 
 /// Counts operations that change something, and cuts the power at one of them. After the cut nothing works any more.
@@ -63,10 +65,11 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// A machine with an empty disk that is switched on.
+    /// A machine that is switched on, with a Linux image on its disk and nothing of Kubernetes.
     pub fn new() -> Machine {
         let fuse = Arc::new(Fuse::default());
         let files = Arc::new(FakeFiles::new(fuse.clone()));
+        linux::bake(&files);
         let services = Arc::new(Services::new(fuse.clone(), files.clone()));
         Machine { files, services, fuse }
     }

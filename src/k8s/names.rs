@@ -64,6 +64,11 @@ pub const CONFIG: &str = "/etc/edgeboot/config.yaml";
 /// Its drop-ins.
 pub const CONFIG_DIR: &str = "/etc/edgeboot/config.d";
 
+/// The kernel modules that are loaded at boot.
+pub const MODULES_FILE: &str = "/etc/modules-load.d/edgeboot.conf";
+/// The sysctls that are set at boot.
+pub const SYSCTL_FILE: &str = "/etc/sysctl.d/90-edgeboot.conf";
+
 /// containerd's unit.
 pub const CONTAINERD_UNIT: &str = "containerd.service";
 /// The kubelet's unit.

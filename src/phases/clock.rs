@@ -43,7 +43,7 @@ impl Phase for Clock {
         CLOCK
     }
     fn summary(&self) -> &'static str {
-        "Make sure that the clock can be believed"
+        "makes sure that the clock can be believed"
     }
     fn after(&self) -> &'static [PhaseId] {
         &[]

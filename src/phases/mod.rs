@@ -9,6 +9,7 @@ pub mod cluster;
 mod cni;
 mod control_plane;
 mod etcd;
+pub mod host;
 mod images;
 pub mod kubeconfig;
 pub mod kubelet_finalize;
@@ -19,6 +20,7 @@ pub mod node_registered;
 mod objects;
 mod package;
 mod patches;
+pub mod preflight;
 mod runtime;
 pub mod show_join_command;
 pub mod upload_certs;
@@ -32,6 +34,8 @@ pub fn table() -> Vec<Box<dyn Phase>> {
     vec![
         Box::new(clock::Clock),
         Box::new(network::Network),
+        Box::new(preflight::Preflight),
+        Box::new(host::Host),
         Box::new(package::Package),
         Box::new(runtime::Runtime),
         Box::new(certs::CA),

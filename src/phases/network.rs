@@ -49,7 +49,7 @@ impl Phase for Network {
         NETWORK
     }
     fn summary(&self) -> &'static str {
-        "Learn the node's name and address"
+        "learns the node's name and address"
     }
     fn after(&self) -> &'static [PhaseId] {
         &[]

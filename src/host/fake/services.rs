@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{FakeFiles, Fuse};
+use super::{FakeFiles, Fuse, linux};
 use crate::error::{Error, Result};
 use crate::host::api::{Api, ApiConnector, Applied, Apply, ObjectReference, object_name};
 use crate::host::clock::{Clock, Timestamp};
@@ -229,6 +229,10 @@ impl Systemd for Services {
             running.loaded.insert(unit.to_owned(), text);
             running.active.insert(unit.to_owned());
             running.starts.push(unit.to_owned());
+        }
+        if let Err(why) = linux::run(&self.files, unit) {
+            lock(&self.running).active.remove(unit);
+            return Err(Error::host(format!("starting {unit}")).because(why));
         }
         self.settle();
         Ok(Changed::Yes)
