@@ -34,9 +34,9 @@ pub fn table() -> Vec<Box<dyn Phase>> {
     vec![
         Box::new(clock::Clock),
         Box::new(network::Network),
+        Box::new(package::Package),
         Box::new(preflight::Preflight),
         Box::new(host::Host),
-        Box::new(package::Package),
         Box::new(runtime::Runtime),
         Box::new(certs::CA),
         Box::new(certs::API_SERVER),
