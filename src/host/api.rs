@@ -50,6 +50,11 @@ pub trait Api: Send + Sync + std::fmt::Debug {
     async fn ready(&self) -> Result<bool>;
     /// Reads an object.
     async fn read(&self, object: &ObjectReference) -> Result<Option<Value>>;
+    /// Reads an object as the server remembers it: cheaper than [`Api::read`], and perhaps a moment old. To see that nothing has
+    /// changed, not to see that something has.
+    async fn glance(&self, object: &ObjectReference) -> Result<Option<Value>> {
+        self.read(object).await
+    }
     /// All objects of a kind; the reference's name is empty.
     async fn list(&self, objects: &ObjectReference) -> Result<Vec<Value>>;
     /// Creates an object; [`Changed::No`] when one of that name is there already.

@@ -88,16 +88,16 @@ fn request(method: Method, path: &str, body: Body<'_>) -> Result<Request<Vec<u8>
     builder.body(bytes).map_err(|error| Error::internal(format!("making a request for {path}")).because(error))
 }
 
-/// Why a request did not give an object: the server refused it with a code, or it failed in another way.
+/// Why a request did not give an object: the server refused it with a code and in words, or it failed in another way.
 enum Unanswered {
-    Code(u16, Error),
+    Code(u16, String, Error),
     Otherwise(Error),
 }
 
 impl Unanswered {
     fn error(self) -> Error {
         match self {
-            Unanswered::Code(_, error) | Unanswered::Otherwise(error) => error,
+            Unanswered::Code(_, _, error) | Unanswered::Otherwise(error) => error,
         }
     }
 }
@@ -107,7 +107,10 @@ impl Client {
         let _permit = self.permits.acquire().await.map_err(|error| Unanswered::Otherwise(Error::internal(doing).because(error)))?;
         match tokio::time::timeout(REQUEST, self.kube.request_text(request)).await {
             Ok(Ok(text)) => Ok(text),
-            Ok(Err(kube::Error::Api(status))) => Err(Unanswered::Code(status.code, failure(doing, kube::Error::Api(status)))),
+            Ok(Err(kube::Error::Api(status))) => {
+                let (code, words) = (status.code, status.message.clone());
+                Err(Unanswered::Code(code, words, failure(doing, kube::Error::Api(status))))
+            }
             Ok(Err(error)) => Err(Unanswered::Otherwise(failure(doing, error))),
             Err(_) => Err(Unanswered::Otherwise(Error::transient(doing).because(format!(
                 "{} did not answer within {} s",
@@ -122,6 +125,14 @@ impl Client {
         let text = self.text(doing, request).await?;
         // The body may hold secrets: neither it nor the parser's words about it are shown.
         serde_json::from_str(&text).map_err(|_| Unanswered::Otherwise(Error::transient(doing).because("the answer is not JSON")))
+    }
+
+    async fn get(&self, object: &ObjectReference, path: &str) -> Result<Option<Value>> {
+        match self.json(&format!("reading {object}"), Method::GET, path, None).await {
+            Ok(value) => Ok(Some(value)),
+            Err(Unanswered::Code(404, _, _)) => Ok(None),
+            Err(other) => Err(other.error()),
+        }
     }
 
     /// One list or watch of the single object that is waited for.
@@ -174,7 +185,7 @@ fn typed(reference: &ObjectReference, mut object: Value) -> Value {
 /// A write that finds no namespace comes too early: the API server makes its own ones shortly after it is ready.
 fn written(result: Result<Value, Unanswered>) -> Result<Value> {
     result.map_err(|unanswered| match unanswered {
-        Unanswered::Code(404, error) => error.with_kind(Kind::Transient),
+        Unanswered::Code(404, _, error) => error.with_kind(Kind::Transient),
         other => other.error(),
     })
 }
@@ -189,17 +200,18 @@ impl Api for Client {
         let doing = format!("asking {} whether it is ready", self.server);
         match self.text(&doing, request(Method::GET, "/readyz", None)?).await {
             Ok(text) => Ok(text.trim() == "ok"),
-            Err(Unanswered::Code(500.., _)) => Ok(false),
+            Err(Unanswered::Code(500.., _, _)) => Ok(false),
             Err(other) => Err(other.error()),
         }
     }
 
     async fn read(&self, object: &ObjectReference) -> Result<Option<Value>> {
-        match self.json(&format!("reading {object}"), Method::GET, &object.path(), None).await {
-            Ok(value) => Ok(Some(value)),
-            Err(Unanswered::Code(404, _)) => Ok(None),
-            Err(other) => Err(other.error()),
-        }
+        self.get(object, &object.path()).await
+    }
+
+    async fn glance(&self, object: &ObjectReference) -> Result<Option<Value>> {
+        // Any version will do: the server answers from its watch cache, without asking etcd.
+        self.get(object, &format!("{}?resourceVersion=0", object.path())).await
     }
 
     async fn list(&self, objects: &ObjectReference) -> Result<Vec<Value>> {
@@ -213,7 +225,7 @@ impl Api for Client {
         let reference = ObjectReference::of(object)?;
         let path = format!("{}?fieldManager={FIELD_MANAGER}", reference.collection_path());
         match self.json(&format!("creating {reference}"), Method::POST, &path, Some((JSON, object))).await {
-            Err(Unanswered::Code(409, _)) => Ok(Changed::No),
+            Err(Unanswered::Code(409, _, _)) => Ok(Changed::No),
             result => written(result).map(|_| Changed::Yes),
         }
     }
@@ -227,9 +239,7 @@ impl Api for Client {
         };
         let path = format!("{}?fieldManager={FIELD_MANAGER}&{options}", reference.path());
         match self.json(&format!("applying {reference}"), Method::PATCH, &path, Some((APPLY, object))).await {
-            Err(Unanswered::Code(409, error)) if error.to_string().contains("conflict with") => {
-                Ok(Applied::Conflict(error.to_string()))
-            }
+            Err(Unanswered::Code(409, words, _)) if words.contains("conflict with") => Ok(Applied::Conflict(words)),
             result => written(result).map(Applied::Object),
         }
     }
@@ -253,7 +263,7 @@ impl Api for Client {
     async fn delete(&self, object: &ObjectReference) -> Result<Changed> {
         match self.json(&format!("deleting {object}"), Method::DELETE, &object.path(), None).await {
             Ok(_) => Ok(Changed::Yes),
-            Err(Unanswered::Code(404, _)) => Ok(Changed::No),
+            Err(Unanswered::Code(404, _, _)) => Ok(Changed::No),
             Err(other) => Err(other.error()),
         }
     }

@@ -44,15 +44,14 @@ fn refusal(doing: &str, code: u16, message: &str) -> Error {
 fn invalid_certificate(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        let tls = match wrapped {
-            Some(inner) => inner.downcast_ref::<rustls::Error>(),
-            None => error.downcast_ref::<rustls::Error>(),
-        };
-        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
-            return Some(format!("{why:?}"));
+        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref::<rustls::Error>() {
+            return Some(why.to_string());
         }
-        next = error.source();
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => error.source(),
+        };
     }
     None
 }
@@ -83,8 +82,9 @@ mod tests {
     #[test]
     fn a_wrong_certificate_does_not_pass_by_itself() {
         let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        let error = kube::Error::Service(Box::new(std::io::Error::new(std::io::ErrorKind::InvalidData, tls)));
-        assert_eq!(failure("reading", error).kind(), Kind::Host);
+        // As hyper-rustls wraps it: an I/O error in an I/O error.
+        let error = std::io::Error::other(std::io::Error::new(std::io::ErrorKind::InvalidData, tls));
+        assert_eq!(failure("reading", kube::Error::Service(Box::new(error))).kind(), Kind::Host);
         let error = kube::Error::Service(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)));
         assert_eq!(failure("reading", error).kind(), Kind::Transient);
     }
