@@ -6,8 +6,8 @@ mod authority;
 mod leaf;
 mod service_account;
 
-pub(super) use authority::keyless;
 pub use authority::{AuthorityPhase, Signer, signer};
+pub(super) use authority::{keyless, required_signer};
 pub use leaf::LeafPhase;
 pub use service_account::ServiceAccountPhase;
 
@@ -210,3 +210,6 @@ fn now(cx: &Context) -> Timestamp {
 fn subject(path: &Utf8Path) -> Subject {
     Subject::File(path.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,8 +120,7 @@ fn standing_file(cx: &Context, path: &str, ours: bool) -> Result<Vec<File>> {
 
 /// The cluster's CA, or the failure of making `path` without it.
 fn authority(cx: &Context, path: &str) -> Result<Signer> {
-    let usable = certs::signer(cx, pki::Authority::Cluster)?;
-    usable.ok_or_else(|| Error::internal(format!("making {path}")).because("the cluster's CA cannot be used"))
+    certs::required_signer(cx, pki::Authority::Cluster, path)
 }
 
 /// A client certificate as kubeconfigs hold it: valid as long as a leaf, from the moment the CA is.

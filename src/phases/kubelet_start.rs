@@ -96,7 +96,14 @@ impl Phase for KubeletStart {
         "writes the kubelet's settings and (re)starts the kubelet"
     }
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId("kubeconfig"), PhaseId("control-plane"), PhaseId("etcd"), PhaseId("images/first"), PhaseId("runtime")]
+        &[
+            PhaseId("certs"),
+            PhaseId("kubeconfig"),
+            PhaseId("control-plane"),
+            PhaseId("etcd"),
+            PhaseId("images/first"),
+            PhaseId("runtime"),
+        ]
     }
     fn applies(&self, _node: &Node) -> bool {
         true

@@ -65,6 +65,14 @@ pub fn signer(cx: &Context, authority: Authority) -> Result<Option<Signer>> {
     })
 }
 
+/// The CA that `path` is made from; a failure when it cannot be used.
+pub(in crate::phases) fn required_signer(cx: &Context, authority: Authority, path: &str) -> Result<Signer> {
+    let certificate = Paths::new(&cx.node.cluster, authority.base_name()).certificate;
+    let hint = "run the phase that makes it first (`edgeboot init phase certs`), or the whole: `edgeboot reconcile`";
+    signer(cx, authority)?
+        .ok_or_else(|| Error::host(format!("making {path}")).because(format!("its CA {certificate} cannot be used")).hint(hint))
+}
+
 /// What is to be done about a CA.
 #[derive(Debug)]
 enum Verdict {

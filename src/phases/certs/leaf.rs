@@ -11,7 +11,7 @@ use crate::k8s::pki::certlist::Names;
 use crate::k8s::pki::judge::{self, LeafState};
 use crate::k8s::pki::{Authority, Leaf, Profile, Validity, spoken};
 
-use super::authority::{Signer, keyless, signer};
+use super::authority::{Signer, keyless, required_signer, signer};
 use super::{Paths, Situation, belongs_to, now, subject};
 
 /// One of the leaves.
@@ -135,8 +135,7 @@ impl Phase for LeafPhase {
 
     async fn apply(&self, cx: &Context) -> Result<()> {
         let (paths, profile) = (self.paths(cx), self.profile(cx)?);
-        let signer = signer(cx, self.leaf.authority())?
-            .ok_or_else(|| Error::internal(format!("making {}", paths.certificate)).because("its CA cannot be used"))?;
+        let signer = required_signer(cx, self.leaf.authority(), paths.certificate.as_str())?;
         let change = match self.look(cx, &profile, &signer)? {
             Verdict::Keep(_) => return cx.place(paths.standing(cx)?).await.map(drop),
             Verdict::Issue(change) => change,
