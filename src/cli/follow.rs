@@ -111,7 +111,7 @@ fn watch_status(root: &Root) -> Result<Watch> {
 #[derive(Debug, Default)]
 struct Shown {
     done: BTreeSet<String>,
-    waiting: String,
+    waiting: BTreeSet<String>,
 }
 
 impl Shown {
@@ -124,16 +124,11 @@ impl Shown {
                 print_error(&format!("[{:6.1} s] {}: done ({:.1} s)", status.seconds, phase.id, phase.seconds));
             }
         }
-        let waits: Vec<String> = status
-            .phases
-            .iter()
-            .filter(|phase| phase.state == PhaseState::Running && !phase.waiting_for.is_empty())
-            .map(|phase| format!("{} waits for {}", phase.id, phase.waiting_for))
-            .collect();
-        let waiting = waits.join(", ");
-        if !waiting.is_empty() && waiting != self.waiting {
-            print_error(&format!("[{:6.1} s] {waiting}", status.seconds));
+        let waits = status.phases.iter().filter(|phase| phase.state == PhaseState::Running && !phase.waiting_for.is_empty());
+        for phase in waits {
+            if self.waiting.insert(format!("{} {}", phase.id, phase.waiting_for)) {
+                print_error(&format!("[{:6.1} s] {} waits for {}", status.seconds, phase.id, phase.waiting_for));
+            }
         }
-        self.waiting = waiting;
     }
 }

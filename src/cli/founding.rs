@@ -51,6 +51,7 @@ pub enum InitPart {
         /// The phase's id; a parent runs its children. kubeadm's spelling with a space works too (`certs apiserver`, `certs all`).
         #[arg(required = true, num_args = 1..)]
         id: Vec<String>,
+        /// The wish, as `init` takes it.
         #[command(flatten)]
         flags: Box<Init>,
     },
@@ -118,9 +119,9 @@ fn require_systemd(root: &Root) -> Result<()> {
     if root.metadata("/run/systemd/system")?.is_some() {
         return Ok(());
     }
-    Err(Error::host("looking for systemd").because("it does not run here (/run/systemd/system is missing)").hint(
-        "edgeboot needs systemd as the service manager; in a container, start it with systemd as PID 1",
-    ))
+    Err(Error::host("looking for systemd")
+        .because("it does not run here (/run/systemd/system is missing)")
+        .hint("edgeboot needs systemd as the service manager; in a container, start it with systemd as PID 1"))
 }
 
 /// With a cluster here, init for the same cluster is a reconcile; for another it is refused.
@@ -214,11 +215,11 @@ async fn place_edgeboot(host: &Host) -> Result<Changed> {
     }
     let binary = crate::host::own_program()?;
     let mut files = vec![Placement { path: PLACED_BINARY.into(), mode: 0o755, bytes: binary }];
-    files.extend(
-        units::edgeboot_units(PLACED_BINARY)
-            .into_iter()
-            .map(|unit| Placement { path: unit.path.into(), mode: 0o644, bytes: unit.text.into_bytes() }),
-    );
+    files.extend(units::edgeboot_units(PLACED_BINARY).into_iter().map(|unit| Placement {
+        path: unit.path.into(),
+        mode: 0o644,
+        bytes: unit.text.into_bytes(),
+    }));
     let tree = host.root.clone();
     let changed = host.blocking(move || tree.put_groups(&[files])).await?;
     if changed.is_yes() {
@@ -285,7 +286,9 @@ mod tests {
 
     #[test]
     fn phases_are_named_as_in_kubeadm() {
-        for (words, id) in [(&["certs", "all"][..], "certs"), (&["certs", "apiserver"], "certs/apiserver"), (&["etcd/local"], "etcd/local")] {
+        for (words, id) in
+            [(&["certs", "all"][..], "certs"), (&["certs", "apiserver"], "certs/apiserver"), (&["etcd/local"], "etcd/local")]
+        {
             let words: Vec<String> = words.iter().map(ToString::to_string).collect();
             assert_eq!(phase_id(&words), id);
         }

@@ -65,6 +65,29 @@ impl Listener for Journal {
     }
 }
 
+/// Where `tracing` goes: the journal when that is what standard error is connected to, otherwise standard error, at the level that
+/// `-v` asks for. Once a process.
+#[expect(clippy::disallowed_methods, reason = "the door of the journal: systemd says by JOURNAL_STREAM that it listens")]
+pub fn install_tracing(verbosity: u8) {
+    use tracing_subscriber::prelude::*;
+    let level = match verbosity {
+        0 => "warn,edgeboot=info",
+        1..=4 => "warn,edgeboot=debug",
+        _ => "info,edgeboot=trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::new(level);
+    let registry = tracing_subscriber::registry().with(filter);
+    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
+    // A second subscriber in one process is a test's; the first one stays.
+    let _ = match journal {
+        Some(layer) => registry.with(layer.with_field_prefix(None).with_syslog_identifier("edgeboot".to_owned())).try_init(),
+        None if verbosity > 0 => registry
+            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_target(false))
+            .try_init(),
+        None => return,
+    };
+}
+
 /// `STATUS=` at each event, `EXTEND_TIMEOUT_USEC=` as long as there is progress, `READY=1` at a good end.
 #[derive(Debug)]
 pub struct Systemd;

@@ -9,6 +9,7 @@ pub mod listeners;
 pub mod package;
 pub mod phase;
 pub mod plan;
+pub mod preflight;
 pub mod reconcile;
 pub mod session;
 pub mod status;
@@ -78,7 +79,9 @@ pub enum Command {
     ///
     /// What the flags say is checked in place and recorded, so that every later boot wishes the same; then edgeboot-reconcile.service
     /// does the work and is followed. On a host where nothing was baked, edgeboot places itself under /var/lib/edgeboot first.
-    #[command(after_help = "Example:\n  edgeboot init --apiserver-advertise-address 10.0.0.5 --pod-network-cidr 10.32.0.0/16\n  edgeboot init --config kubeadm.yaml --dry-run\n  edgeboot init phase certs all --cert-dir ./pki")]
+    #[command(
+        after_help = "Example:\n  edgeboot init --apiserver-advertise-address 10.0.0.5 --pod-network-cidr 10.32.0.0/16\n  edgeboot init --config kubeadm.yaml --dry-run\n  edgeboot init phase certs all --cert-dir ./pki"
+    )]
     Init(Box<founding::InitCommand>),
     /// Says what is wrong with a configuration.
     #[command(subcommand)]
@@ -89,6 +92,9 @@ pub enum Command {
     /// Builds, verifies and shows packages.
     #[command(subcommand)]
     Package(package::PackageCommand),
+    /// Looks whether this machine can become a node: all findings at once, by kubeadm's names.
+    #[command(after_help = "Example:\n  edgeboot preflight --ignore-preflight-errors=Mem,NumCPU")]
+    Preflight(preflight::Preflight),
     /// Lists the phases.
     #[command(subcommand)]
     Phase(phase::PhaseCommand),
@@ -99,6 +105,7 @@ pub enum Command {
 /// Runs a command.
 pub async fn main(cli: Cli) -> ExitCode {
     let Cli { global, command } = cli;
+    listeners::install_tracing(global.verbosity);
     let result = match command {
         Command::Reconcile(command) => return command.run(&global).await,
         Command::Plan(command) => return command.run(&global).await,
@@ -106,6 +113,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Config(command) => command.run(&global),
         Command::Status(command) => return command.run(&global).await,
         Command::Package(command) => command.run(&global),
+        Command::Preflight(command) => return command.run(&global).await,
         Command::Phase(command) => command.run(&global),
         Command::Version(command) => command.run(&global),
     };

@@ -1,8 +1,6 @@
 //! The pod network of one node: the reference `bridge` plugin, fed from the node's pod subnets. Its configuration is in place before
 //! the kubelet starts, so that the node is Ready at once: the first node of a cluster gets the first part of each pod subnet.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -32,18 +30,14 @@ pub fn first_node(cluster: &Cluster) -> Vec<IpNet> {
 /// The network configuration for a node with these pod subnets.
 pub fn conflist(pod_subnets: &[IpNet]) -> String {
     let ranges: Vec<Value> = pod_subnets.iter().map(|subnet| json!([{"subnet": subnet.to_string()}])).collect();
-    let everywhere = |subnet: &IpNet| match subnet.network() {
-        IpAddr::V4(_) => json!({"dst": "0.0.0.0/0"}),
-        IpAddr::V6(_) => json!({"dst": "::/0"}),
-    };
-    let routes: Vec<Value> = pod_subnets.iter().map(everywhere).collect();
     let conflist = json!({
         "cniVersion": "1.0.0",
         "name": "edgeboot",
         "plugins": [
             {
+                // The default gateway brings the default route; one more in `ipam.routes` would collide with it.
                 "type": "bridge", "bridge": "cni0", "isGateway": true, "isDefaultGateway": true, "ipMasq": true, "hairpinMode": true,
-                "ipam": {"type": "host-local", "ranges": ranges, "routes": routes},
+                "ipam": {"type": "host-local", "ranges": ranges},
             },
             {"type": "portmap", "capabilities": {"portMappings": true}, "snat": true},
         ],

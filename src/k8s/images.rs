@@ -100,7 +100,10 @@ mod tests {
         assert_eq!(coredns(&node.cluster), "other.example/coredns:v9");
         node.cluster.proxy.disabled = true;
         assert_eq!(addons(&node, &"v1.36.3+x".parse().expect("a version")), ["other.example/coredns:v9"]);
-        assert_eq!(kubernetes(&node.cluster, &"v1.36.3+x".parse().expect("a version"), "kube-proxy"), "registry.example/k8s/kube-proxy:v1.36.3_x");
+        assert_eq!(
+            kubernetes(&node.cluster, &"v1.36.3+x".parse().expect("a version"), "kube-proxy"),
+            "registry.example/k8s/kube-proxy:v1.36.3_x"
+        );
         node.role = Role::Worker;
         assert_eq!(first(&node, &version), ["registry.example/k8s/pause:3.10.2"]);
         assert!(addons(&node, &version).is_empty());
