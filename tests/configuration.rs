@@ -4,6 +4,7 @@ use edgeboot::config::node::{Auto, NetworkComponent, Node, Role};
 use edgeboot::config::{Outcome, Wish, load};
 use edgeboot::error::{Error, Kind};
 use edgeboot::host::Root;
+use proptest::strategy::Strategy as _;
 use tempfile::TempDir;
 
 struct Machine {
@@ -208,7 +209,7 @@ fn values_are_judged_as_kubeadm_judges_them() {
             "localAPIEndpoint: {advertiseAddress: 127.0.0.1}",
             "`localAPIEndpoint.advertiseAddress`: other machines do not reach this one by a loopback address",
         ),
-        (INIT, "localAPIEndpoint: {bindPort: 0}", "`localAPIEndpoint.bindPort`: 0 is not a port between 1 and 65535"),
+        (INIT, "localAPIEndpoint: {bindPort: 70000}", "`localAPIEndpoint.bindPort`: 70000 is not a port between 1 and 65535"),
         (INIT, "localAPIEndpoint: {bindPort: \"6443\"}", "`localAPIEndpoint.bindPort` takes a whole number, not a text"),
         (INIT, "localAPIEndpoint: {bindPort: 06443}", "`06443` is octal to old YAML and decimal to new YAML"),
         (
@@ -535,6 +536,75 @@ fn every_example_is_good() {
         let outcome = machine.outcome().unwrap_or_else(|error| panic!("{name}: {}", error.render()));
         assert!(outcome.warnings.is_empty(), "{name}: {:?}", outcome.warnings);
         node_of(outcome);
+    }
+}
+
+#[test]
+fn kubeadms_own_defaults_are_good() {
+    // `kubeadm config print init-defaults`, abridged.
+    let text = "apiVersion: kubeadm.k8s.io/v1beta4
+bootstrapTokens:
+- groups:
+  - system:bootstrappers:kubeadm:default-node-token
+  token: abcdef.0123456789abcdef
+  ttl: 24h0m0s
+  usages:
+  - signing
+  - authentication
+kind: InitConfiguration
+localAPIEndpoint: {advertiseAddress: 1.2.3.4, bindPort: 6443}
+nodeRegistration:
+  criSocket: unix:///var/run/containerd/containerd.sock
+  imagePullPolicy: IfNotPresent
+  imagePullSerial: true
+  name: node
+  taints: null
+timeouts: {controlPlaneComponentHealthCheck: 4m0s, discovery: 5m0s}
+---
+apiServer: {}
+apiVersion: kubeadm.k8s.io/v1beta4
+caCertificateValidityPeriod: 87600h0m0s
+certificateValidityPeriod: 8760h0m0s
+certificatesDir: /etc/kubernetes/pki
+clusterName: kubernetes
+controllerManager: {}
+dns: {}
+encryptionAlgorithm: RSA-2048
+etcd: {local: {dataDir: /var/lib/etcd}}
+imageRepository: registry.k8s.io
+kind: ClusterConfiguration
+kubernetesVersion: 1.36.0
+networking: {dnsDomain: cluster.local, serviceSubnet: 10.96.0.0/12}
+proxy: {}
+scheduler: {}
+---
+role: controlPlane
+";
+    let outcome = config(text).expect("good");
+    assert!(outcome.warnings.is_empty(), "{:?}", outcome.warnings);
+    let node = node_of(outcome);
+    assert_eq!(node.registration.taints.len(), 1, "null is the default, [] is none");
+    assert_eq!(node.cluster.kubernetes_version.set().map(ToString::to_string).as_deref(), Some("v1.36.0"));
+}
+
+#[test]
+fn what_stands_twice_is_named() {
+    let error = refused("role: controlPlane\nreadyWhen: node-ready\nrole: worker\n");
+    assert!(
+        error.contains("this is not valid YAML: `role` stands twice in the same mapping\n  --> /etc/edgeboot/config.yaml:3:1"),
+        "{error}"
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_brings_it_down(parts in proptest::collection::vec(proptest::prelude::prop_oneof![
+        "[ -~\n]{0,12}",
+        proptest::sample::select(vec!["role: controlPlane\n", "---\n", "kind: ", "apiVersion: ", "kubeadm.k8s.io/v1beta4\n", "InitConfiguration\n",
+            "ClusterConfiguration\n", "etcd: ", "local: ", "{", "}", "[", "]", "&a ", "*a", "<<: ", "\"", "networking: {podSubnet: ", "token: ",
+            "bootstrapTokens:\n- ", "extraArgs: ", "ü", "\t", "# ", "!!str "]).prop_map(str::to_owned),
+    ], 0..24)) {
+        let _ = config(&parts.concat());
     }
 }
 

@@ -36,7 +36,7 @@ impl ConfigCommand {
         let judged = check.judged(&Root::machine()?)?;
         print(&match global.output {
             Output::Json => as_json(&judged),
-            Output::Text => as_text(&judged),
+            Output::Text => as_text(&judged, !check.files.is_empty()),
         });
         verdict(&judged)
     }
@@ -67,12 +67,13 @@ fn count(findings: &[Finding], level: Level) -> usize {
     findings.iter().filter(|finding| finding.level == level).count()
 }
 
-fn as_text(judged: &Judged) -> String {
+fn as_text(judged: &Judged, of_files: bool) -> String {
     let mut parts: Vec<String> = judged.findings.iter().map(Finding::render).collect();
     parts.extend(judged.failed_sources.iter().map(|source| format!("error: {} could not be read: {}", source.origin, source.why)));
     match &judged.wish {
-        Some(Wish::Nothing { looked_for }) => {
-            parts.push(format!("no configuration: nobody says a `role`; looked for {}", looked_for.join(", ")));
+        Some(Wish::Nothing { looked_for }) if count(&judged.findings, Level::Error) == 0 => {
+            let places = if of_files { String::new() } else { format!("; looked for {}", looked_for.join(", ")) };
+            parts.push(format!("nothing is wrong; as nobody says a `role`, no node is made of it{places}"));
         }
         Some(Wish::Node { .. }) if count(&judged.findings, Level::Error) == 0 => {
             let warnings = match count(&judged.findings, Level::Warning) {
@@ -115,13 +116,13 @@ mod tests {
     #[test]
     fn good_wrong_and_nothing_are_told_apart() {
         let good = judged("role: controlPlane");
-        assert_eq!(as_text(&good), "the configuration is good");
+        assert_eq!(as_text(&good, true), "the configuration is good");
         assert!(verdict(&good).is_ok());
         let wrong = judged("role: king\nrols: {}\n");
         assert_eq!(verdict(&wrong).expect_err("wrong").kind().exit_code(), 78);
-        assert_eq!(as_text(&wrong).matches("error: ").count(), 2, "{}", as_text(&wrong));
+        assert_eq!(as_text(&wrong, true).matches("error: ").count(), 2, "{}", as_text(&wrong, true));
         let nothing = judged("package: /usr/lib/package\n");
-        assert!(as_text(&nothing).starts_with("no configuration"), "{}", as_text(&nothing));
+        assert!(as_text(&nothing, true).contains("nobody says a `role`"), "{}", as_text(&nothing, true));
         assert!(verdict(&nothing).is_ok());
     }
 

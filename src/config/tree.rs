@@ -163,14 +163,21 @@ pub fn parse(source: SourceId, text: &str, findings: &Findings) -> Vec<Tree> {
         Ok(documents) => documents.into_iter().map(|raw| raw.into_tree(source, text)).collect(),
         Err(error) => {
             let place = error.location().map_or(Place::whole(source), |location| place_of(source, location));
-            findings.error(place, format!("this is not valid YAML: {}", first_line(&error.to_string())));
+            findings.error(place, why(&error));
             Vec::new()
         }
     }
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or(text)
+/// What the parser says, without the place, which the finding shows, and without advice for programmers.
+fn why(error: &serde_saphyr::Error) -> String {
+    if let serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } = error.without_snippet() {
+        return format!("this is not valid YAML: `{key}` stands twice in the same mapping");
+    }
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.split_once(" at line ").map_or(line, |(what, _)| what);
+    format!("this is not valid YAML: {line}")
 }
 
 fn place_of(source: SourceId, location: Location) -> Place {

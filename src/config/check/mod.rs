@@ -40,7 +40,7 @@ pub struct Documents<'a> {
 pub enum Checked {
     /// A whole wish (to be used only when nobody found an error).
     Node(Box<Node>),
-    /// No role: nothing is wished.
+    /// No role (or none that is known): nothing is wished.
     Nothing,
     /// No wish can be made of it; the findings say why.
     Wrong,
@@ -54,17 +54,7 @@ const TIME_WAIT: Duration = Duration::from_secs(20);
 /// Checks the documents.
 pub fn check(documents: &Documents<'_>, findings: &Findings) -> Checked {
     let Documents { node, init, cluster, layer } = documents;
-    let role = match &node.role {
-        Some(role) => role,
-        None if layer
-            .get(Kind::Node)
-            .is_some_and(|tree| tree.field("role").is_some_and(|tree| tree.value != super::tree::Value::Null)) =>
-        {
-            return Checked::Wrong;
-        }
-        None => return Checked::Nothing,
-    };
-    if role.value == Role::Worker {
+    if let Some(role) = node.role.as_ref().filter(|role| role.value == Role::Worker) {
         findings.error_with_help(
             role.place,
             "joining a cluster is not part of this version of edgeboot",
@@ -79,7 +69,7 @@ pub fn check(documents: &Documents<'_>, findings: &Findings) -> Checked {
     let bind_port = init.bind_port.as_ref().map_or(names::API_SERVER_PORT, |at| at.value);
     let runtime_source = runtime_source(documents, findings);
     let wish = Node {
-        role: role.value,
+        role: Role::ControlPlane,
         package: node.package.as_ref().map_or_else(|| names::PACKAGE_BAKED.into(), |at| at.value.clone()),
         cluster: cluster::check(cluster, network, bind_port, findings),
         registration: registration(init, findings),
@@ -102,7 +92,8 @@ pub fn check(documents: &Documents<'_>, findings: &Findings) -> Checked {
         kube_proxy_configuration: passed_through(layer, Kind::KubeProxy, findings),
     };
     two_tokens(&init.bootstrap_tokens, findings);
-    Checked::Node(Box::new(wish))
+    // Without a role all of it is checked nevertheless: it may be a part of a configuration, or a file for `edgeboot init --config`.
+    if node.role.is_some() { Checked::Node(Box::new(wish)) } else { Checked::Nothing }
 }
 
 fn texts(said: Option<&At<Vec<At<String>>>>) -> Vec<String> {

@@ -100,7 +100,8 @@ impl InitDocument {
         };
         fields.section("localAPIEndpoint", |endpoint| {
             document.advertise_address = endpoint.parsed("advertiseAddress", values::address);
-            document.bind_port = endpoint.number("bindPort", values::port);
+            document.bind_port =
+                endpoint.number("bindPort", bind_port).and_then(|at| at.value.map(|value| At { value, place: at.place }));
         });
         fields.section("timeouts", |timeouts| {
             for name in TIMEOUTS {
@@ -164,6 +165,11 @@ fn taint(item: &Fields<'_>) -> Option<Taint> {
         item.findings().error(item.place(), format!("`{}` needs a `key` and an `effect`", item.path("").trim_end_matches('.')));
     }
     Some(Taint { key: key?.value, value: value.map(|at| at.value).unwrap_or_default(), effect: effect?.value.to_owned() })
+}
+
+/// To kubeadm, 0 is not said.
+fn bind_port(number: i64) -> Result<Option<u16>, String> {
+    if number == 0 { Ok(None) } else { values::port(number).map(Some) }
 }
 
 /// A text, empty when it is not said.
