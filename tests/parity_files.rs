@@ -46,12 +46,14 @@ fn main() {
             std::process::exit(1);
         }
     }
+    let strict = Trial::test("parity::judge_is_strict", || differences::judge_is_strict().map_err(Failed::from));
     let trials = cases()
         .into_iter()
         .map(|case| {
             let name = format!("parity::{}", case.name);
             Trial::test(name, move || case.run().map_err(Failed::from)).with_ignored_flag(missing.is_some())
         })
+        .chain([strict])
         .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -120,7 +122,7 @@ impl Case {
                 differences::between("", &of(&theirs, path), &of(&ours, path)).into_iter().map(|found| (path.clone(), found))
             })
             .collect();
-        let wrong = differences::judge(&self.name, &found);
+        let wrong = differences::judge(&self.name, &differences::wanted(), &found);
         if wrong.is_empty() { Ok(()) } else { Err(format!("{} differences:\n{}", wrong.len(), wrong.join("\n"))) }
     }
 

@@ -72,6 +72,11 @@ impl Deadline {
     pub fn exceeded(&self) -> Error {
         Error::transient(format!("waiting for {}", self.reason)).because(format!("not so after {} s", self.total.as_secs()))
     }
+    /// The same, with what the last try said.
+    fn exceeded_after(&self, last: &Error) -> Error {
+        let why = format!("not so after {} s: {last}", self.total.as_secs());
+        Error::transient(format!("waiting for {}", self.reason)).because(why)
+    }
     /// Runs `future`, at most until the deadline.
     pub async fn bound<T>(&self, future: impl Future<Output = T>) -> Result<T> {
         tokio::time::timeout_at(self.at, future).await.map_err(|_| self.exceeded())
@@ -90,10 +95,10 @@ impl Deadline {
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) if error.kind() == crate::error::Kind::Transient => last = Some(error),
                 Ok(Err(error)) => return Err(error),
-                Err(exceeded) => return Err(last.map_or(exceeded, |last| self.exceeded().because(last))),
+                Err(exceeded) => return Err(last.map_or(exceeded, |last| self.exceeded_after(&last))),
             }
             if self.passed() {
-                return Err(last.map_or_else(|| self.exceeded(), |last| self.exceeded().because(last)));
+                return Err(last.map_or_else(|| self.exceeded(), |last| self.exceeded_after(&last)));
             }
             tokio::time::sleep(pause.min(self.left())).await;
             pause = (pause * 3 / 2).min(most);

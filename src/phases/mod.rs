@@ -14,6 +14,8 @@ mod images;
 pub mod kubeconfig;
 pub mod kubelet_finalize;
 mod kubelet_start;
+#[cfg(test)]
+mod kubelet_tests;
 mod mark_control_plane;
 pub mod network;
 pub mod node_registered;

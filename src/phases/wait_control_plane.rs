@@ -171,9 +171,7 @@ fn component_failed(cx: &Context, component: Component, error: Error) -> Error {
         return error;
     }
     let lines = last_log_lines(cx, component);
-    Error::transient(format!("waiting for {}", component.name()))
-        .because(with_lines(&error.to_string(), &lines))
-        .hint(component_advice(cx))
+    Error::transient(with_lines(&error.to_string(), &lines)).hint(component_advice(cx))
 }
 
 async fn is_ready(cx: &Context) -> Result<bool> {
@@ -235,8 +233,7 @@ impl Phase for Kubelet {
         match waited.await {
             Err(error) if error.kind() == Kind::Transient => {
                 let journal = cx.host.systemd.journal(names::KUBELET_UNIT, LINES).await;
-                let why = with_lines(&error.to_string(), &journal);
-                Err(Error::transient("waiting for the kubelet").because(why).hint(KUBELET_ADVICE))
+                Err(Error::transient(with_lines(&error.to_string(), &journal)).hint(KUBELET_ADVICE))
             }
             other => other,
         }

@@ -92,8 +92,7 @@ pub fn between(pointer: &str, kubeadm: &Value, edgeboot: &Value) -> Vec<Differen
 }
 
 /// What is wrong with the differences of a case: those that nobody wants, and entries of the list that it should need and does not.
-pub fn judge(case: &str, differences: &[(String, Difference)]) -> Vec<String> {
-    let list = wanted();
+pub fn judge(case: &str, list: &[Wanted], differences: &[(String, Difference)]) -> Vec<String> {
     let wants = |entry: &Wanted, subject: &str, difference: &Difference| {
         entry.holds_for(case)
             && entry.subject == subject
@@ -113,4 +112,28 @@ pub fn judge(case: &str, differences: &[(String, Difference)]) -> Vec<String> {
         .filter(|entry| !differences.iter().any(|(subject, difference)| wants(entry, subject, difference)))
         .map(|entry| format!("{} {}: differences.yaml wants this difference, and there is none", entry.subject, entry.pointer));
     unwanted.chain(unused).collect()
+}
+
+/// The judge itself: a wanted difference passes, any other fails, and so does one that is wanted and not there.
+pub fn judge_is_strict() -> Result<(), String> {
+    let entry = |cases: &str, edgeboot: i32| -> Vec<Wanted> {
+        let list = format!("[{{cases: {cases}, subject: a, pointer: /b, kubeadm: 1, edgeboot: {edgeboot}, reason: r}}]");
+        serde_saphyr::from_str(&list).expect("a list")
+    };
+    let (theirs, ours) = (serde_json::json!({"b": 1, "c": [1]}), serde_json::json!({"b": 2, "c": [1]}));
+    let found: Vec<_> = between("", &theirs, &ours).into_iter().map(|difference| ("a".to_owned(), difference)).collect();
+    for (what, list, differences, wrong) in [
+        ("wanted", entry("all", 2), &found[..], 0),
+        ("wanted by name", entry("[this]", 2), &found, 0),
+        ("another value", entry("all", 3), &found, 2),
+        ("another case", entry("[other]", 2), &found, 1),
+        ("unused", entry("all", 2), &[], 1),
+        ("unused in another case", entry("[other]", 2), &[], 0),
+    ] {
+        let told = judge("this", &list, differences);
+        if told.len() != wrong {
+            return Err(format!("{what}: {told:?}"));
+        }
+    }
+    Ok(())
 }
