@@ -1,5 +1,5 @@
-//! `cni`: the bridge network's configuration is in place before the kubelet starts, made for the pod subnets that the first node of a
-//! cluster gets; `cni/pod-cidr`: once the Node has its subnets, the configuration is made for those, should they be others.
+//! `cni/bridge`: the bridge network's configuration is in place before the kubelet starts, made for the pod subnets that the first node
+//! of a cluster gets; `cni/pod-cidr`: once the Node has its subnets, the configuration is made for those, should they be others.
 
 use async_trait::async_trait;
 use ipnet::IpNet;
@@ -15,7 +15,7 @@ use crate::host::Deadline;
 use crate::host::api::ObjectReference;
 use crate::k8s::names;
 
-/// `cni`.
+/// `cni/bridge`.
 #[derive(Debug)]
 pub struct Cni;
 /// `cni/pod-cidr`.
@@ -46,7 +46,7 @@ fn given(node: &Value) -> Vec<IpNet> {
 #[async_trait]
 impl Phase for Cni {
     fn id(&self) -> PhaseId {
-        PhaseId("cni")
+        PhaseId("cni/bridge")
     }
     fn summary(&self) -> &'static str {
         "configure the bridge network"

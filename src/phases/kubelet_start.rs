@@ -103,6 +103,7 @@ impl Phase for KubeletStart {
             PhaseId("etcd"),
             PhaseId("images/first"),
             PhaseId("runtime"),
+            PhaseId("cni/bridge"),
         ]
     }
     fn applies(&self, _node: &Node) -> bool {

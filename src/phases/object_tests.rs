@@ -12,6 +12,7 @@ use crate::config::sample;
 use crate::engine::context::Context;
 use crate::engine::ledger::Ledger;
 use crate::engine::phase::{Action, Inputs, Phase};
+use crate::engine::plan::Plan;
 use crate::engine::progress::Progress;
 use crate::host::api::{ObjectReference, object_name};
 use crate::host::fake::{Loss, Machine};
@@ -233,5 +234,18 @@ async fn tokens_and_certificates_are_uploaded_without_a_trace_of_the_secrets() {
             !text.contains(key.expose()) || (path.ends_with("/credentials/certificate-key") && mode == 0o600),
             "{path} {mode:o}"
         );
+    }
+}
+
+#[test]
+fn every_phase_gets_its_turn() {
+    let table = super::table();
+    let mut node = sample::control_plane();
+    node.upload_certs = true;
+    let plan = Plan::for_node(&table, &node).expect("a plan");
+    let mut done = std::collections::BTreeSet::new();
+    while done.len() < plan.steps.len() {
+        let next = plan.steps.iter().find(|step| !done.contains(&step.phase.id()) && step.after.is_subset(&done));
+        done.insert(next.unwrap_or_else(|| panic!("the phases wait for each other; done: {done:?}")).phase.id());
     }
 }
