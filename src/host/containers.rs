@@ -65,6 +65,8 @@ pub trait Containers: Send + Sync + std::fmt::Debug {
     async fn import(&self, socket: &Socket, ctr: &Utf8PathBuf, archive: Box<dyn Read + Send>, deadline: &Deadline) -> Result<()>;
     /// Pins an image against the kubelet's garbage collection.
     async fn pin(&self, socket: &Socket, name: &str) -> Result<Changed>;
+    /// Stops a pod's sandbox and all in it; the kubelet starts a static pod again from its manifest.
+    async fn stop_pod(&self, socket: &Socket, namespace: &str, name: &str, deadline: &Deadline) -> Result<Changed>;
     /// Stops and removes all pod sandboxes (reset).
     async fn remove_pods(&self, socket: &Socket, deadline: &Deadline) -> Result<u32>;
 }
@@ -161,12 +163,30 @@ impl Containers for Machine {
         let work = async {
             let pods = runtime.pod_sandboxes().await?;
             let removed = u32::try_from(pods.len()).unwrap_or(u32::MAX);
-            let removals = pods.into_iter().map(|id| {
+            let removals = pods.into_iter().map(|pod| {
                 let runtime = runtime.clone();
-                async move { runtime.remove_pod_sandbox(&id).await }
+                async move {
+                    runtime.stop_pod_sandbox(&pod.id).await?;
+                    runtime.remove_pod_sandbox(&pod.id).await
+                }
             });
             stream::iter(removals).buffer_unordered(REMOVALS).try_collect::<()>().await?;
             Ok(removed)
+        };
+        deadline.bound(work).await?
+    }
+
+    async fn stop_pod(&self, socket: &Socket, namespace: &str, name: &str, deadline: &Deadline) -> Result<Changed> {
+        let runtime = Machine::connect(socket).await?;
+        let work = async {
+            let mut changed = Changed::No;
+            for pod in runtime.pod_sandboxes().await? {
+                if pod.metadata.is_some_and(|metadata| metadata.namespace == namespace && metadata.name == name) {
+                    runtime.stop_pod_sandbox(&pod.id).await?;
+                    changed = Changed::Yes;
+                }
+            }
+            Ok(changed)
         };
         deadline.bound(work).await?
     }

@@ -19,6 +19,7 @@ use crate::k8s::pki::judge::is_due;
 use crate::k8s::pki::{self, Certificate, Pair, Profile, Validity, spoken};
 
 use super::certs::{self, Signer, keyless};
+use super::stale;
 
 /// A kubeconfig that holds its client certificate.
 #[derive(Debug, Clone, Copy)]
@@ -204,6 +205,7 @@ impl Phase for KubeconfigPhase {
         if change.action != Action::Create {
             let read_by = self.consumer.map(|consumer| format!("; read by {consumer}")).unwrap_or_default();
             cx.say(format!("made again: {} ({}){read_by}", self.path, change.reason));
+            stale::mark_components(cx, self.consumer.as_slice()).await?;
         }
         let issue = client(cx, self.user, self.organization, signer.pair(&format!("making {}", self.path))?)?;
         let (client, ca) = cx.host.blocking(issue).await?;

@@ -25,6 +25,7 @@ mod patches;
 pub mod preflight;
 mod runtime;
 pub mod show_join_command;
+mod stale;
 pub mod upload_certs;
 mod upload_config;
 mod wait_control_plane;
@@ -63,6 +64,7 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(control_plane::Scheduler),
         Box::new(cni::Cni),
         Box::new(kubelet_start::KubeletStart),
+        Box::new(stale::Restart),
         Box::new(wait_control_plane::Kubelet),
         Box::new(wait_control_plane::ApiServer),
         Box::new(images::Others),

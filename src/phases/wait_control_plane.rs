@@ -200,7 +200,7 @@ impl Phase for Kubelet {
         "waits for the kubelet to be healthy"
     }
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId("kubelet-start")]
+        &[PhaseId("kubelet-start"), PhaseId("control-plane-restart")]
     }
     fn applies(&self, _node: &Node) -> bool {
         true

@@ -7,9 +7,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
+/// Generous: the host is shared; a wait that ends well is never judged by its length.
+pub const LIMIT: Duration = Duration::from_secs(240);
+
 /// The repository.
 pub fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The program under test.
+pub fn binary() -> PathBuf {
+    repository().join("target/x86_64-unknown-linux-gnu/release/edgeboot")
 }
 
 /// What machines need and this host has not.
@@ -59,6 +67,13 @@ impl Machine {
         let mut arguments = vec![verb, &self.name];
         arguments.extend(more);
         checked(machine(&arguments))
+    }
+    /// Copies the package into it.
+    pub fn copy_package(&self, to: &str) -> Result<()> {
+        let to = self.root()?.join(to.trim_start_matches('/'));
+        let mut command = Command::new("cp");
+        command.arg("-a").arg(repository().join("target/package")).arg(to);
+        checked(command).map(drop)
     }
     /// Switches it on again.
     pub fn on(&self) -> Result<()> {

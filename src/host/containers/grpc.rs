@@ -103,24 +103,26 @@ impl Runtime {
             Err(status) => Err(self.failed("asking for the runtime's configuration", &status)),
         }
     }
-    /// CRI `ListPodSandbox`: the ids.
-    pub async fn pod_sandboxes(&self) -> Result<Vec<String>> {
+    /// CRI `ListPodSandbox`.
+    pub async fn pod_sandboxes(&self) -> Result<Vec<PodSandbox>> {
         let answer: Result<PodSandboxes, Status> = self.call("/runtime.v1.RuntimeService/ListPodSandbox", Nothing {}).await;
         let answer = answer.map_err(|status| self.failed("listing the pods", &status))?;
-        Ok(answer.items.into_iter().map(|pod| pod.id).collect())
+        Ok(answer.items)
     }
-    /// CRI `StopPodSandbox` and `RemovePodSandbox`; one that is gone already is well.
+    /// CRI `StopPodSandbox`; one that is gone already is well.
+    pub async fn stop_pod_sandbox(&self, id: &str) -> Result<()> {
+        self.end_pod_sandbox("/runtime.v1.RuntimeService/StopPodSandbox", id).await
+    }
+    /// CRI `RemovePodSandbox`; one that is gone already is well.
     pub async fn remove_pod_sandbox(&self, id: &str) -> Result<()> {
-        for path in ["/runtime.v1.RuntimeService/StopPodSandbox", "/runtime.v1.RuntimeService/RemovePodSandbox"] {
-            let answer: Result<Nothing, Status> = self.call(path, PodSandbox { id: id.to_owned() }).await;
-            match answer {
-                Err(status) if status.code() != Code::NotFound => {
-                    return Err(self.failed(&format!("removing the pod {id}"), &status));
-                }
-                _ => {}
-            }
+        self.end_pod_sandbox("/runtime.v1.RuntimeService/RemovePodSandbox", id).await
+    }
+    async fn end_pod_sandbox(&self, path: &'static str, id: &str) -> Result<()> {
+        let answer: Result<Nothing, Status> = self.call(path, PodSandbox { id: id.to_owned(), metadata: None }).await;
+        match answer {
+            Err(status) if status.code() != Code::NotFound => Err(self.failed(&format!("ending the pod {id}"), &status)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// containerd's images.

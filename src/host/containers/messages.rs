@@ -68,6 +68,20 @@ pub struct PodSandbox {
     /// `id`, `pod_sandbox_id`
     #[prost(string, tag = "1")]
     pub id: String,
+    /// `metadata`; not sent in a request.
+    #[prost(message, optional, tag = "2")]
+    pub metadata: Option<PodSandboxMetadata>,
+}
+
+/// `PodSandboxMetadata`.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct PodSandboxMetadata {
+    /// `name`
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// `namespace`
+    #[prost(string, tag = "3")]
+    pub namespace: String,
 }
 
 /// `containerd.services.images.v1.ListImagesResponse`.

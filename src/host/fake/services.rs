@@ -383,6 +383,10 @@ impl Containers for Services {
         }
         Ok(Changed::Yes)
     }
+    async fn stop_pod(&self, _socket: &Socket, _namespace: &str, name: &str, _deadline: &Deadline) -> Result<Changed> {
+        self.wrote(format!("StopPodSandbox {name}"))?;
+        Ok(Changed::Yes)
+    }
     async fn remove_pods(&self, _socket: &Socket, _deadline: &Deadline) -> Result<u32> {
         Ok(0)
     }

@@ -12,6 +12,7 @@ use crate::k8s::pki::judge::{self, LeafState};
 use crate::k8s::pki::{Authority, Leaf, Profile, Validity, spoken};
 
 use super::authority::{Signer, keyless, required_signer, signer};
+use super::super::stale;
 use super::{Paths, Situation, belongs_to, now, subject};
 
 /// One of the leaves.
@@ -144,6 +145,7 @@ impl Phase for LeafPhase {
             let consumers = self.leaf.consumers().join(", ");
             let read_by = if consumers.is_empty() { String::new() } else { format!("; read by {consumers}") };
             cx.say(format!("made again: {} ({}){read_by}", paths.certificate, change.reason));
+            stale::mark_components(cx, self.leaf.consumers()).await?;
         }
         let ca = signer.pair(&format!("making {}", paths.certificate))?;
         let (algorithm, validity) =
