@@ -1,5 +1,6 @@
 //! Addresses and default routes of the machine, by netlink, with its events instead of polling.
 
+mod diagnosis;
 mod listener;
 mod netlink;
 

@@ -1,20 +1,20 @@
-//! Who listens on a port: /proc/net/tcp names the socket, and the processes are searched for the one that holds it.
+//! Who listens on a port: the kernel names the socket, and the processes are searched for the one that holds it.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::Listener;
+use super::{Listener, diagnosis};
 use crate::error::{IoContext as _, Result};
 
 /// The state `LISTEN` in /proc/net/tcp.
 const LISTEN: &str = "0A";
 
-/// The sockets that were seen in the hands of a process. An inode is not used again while its socket lives, so that what was seen
-/// once stays true for as long as /proc/net/tcp names the inode: one search answers for all ports.
+/// The sockets that were seen in the hands of a process, or searched for in vain. An inode is not used again while its socket lives, so
+/// that what was seen once stays true for as long as the kernel names the inode: one search answers for all ports.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
-    holders: Mutex<HashMap<u64, u32>>,
+    holders: Mutex<HashMap<u64, Option<u32>>>,
 }
 
 impl Sockets {
@@ -22,9 +22,10 @@ impl Sockets {
         let Some(inode) = listening_inode(port)? else { return Ok(None) };
         let mut holders = self.holders.lock().expect("no panic while it is held");
         if !holders.contains_key(&inode) {
-            *holders = search();
+            holders.extend(search());
         }
-        Ok(Some(holders.get(&inode).map_or_else(unknown, |pid| describe(*pid))))
+        let holder = *holders.entry(inode).or_default();
+        Ok(Some(holder.map_or_else(unknown, describe)))
     }
 }
 
@@ -34,6 +35,10 @@ fn unknown() -> Listener {
 }
 
 fn listening_inode(port: u16) -> Result<Option<u64>> {
+    // Not every kernel can be asked directly.
+    if let Ok(inode) = diagnosis::listening_inode(port) {
+        return Ok(inode);
+    }
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let found = match read(table) {
             Ok(text) => inode_in(&text, port),
@@ -60,13 +65,13 @@ fn inode_in(table: &str, port: u16) -> Option<u64> {
 }
 
 /// All sockets of all processes. A process that ends meanwhile is no failure.
-fn search() -> HashMap<u64, u32> {
+fn search() -> HashMap<u64, Option<u32>> {
     let mut holders = HashMap::new();
     for pid in names("/proc".as_ref()).iter().filter_map(|name| name.parse::<u32>().ok()) {
         let descriptors = format!("/proc/{pid}/fd");
         for descriptor in names(descriptors.as_ref()) {
             let inode = link_target(&format!("{descriptors}/{descriptor}")).and_then(|target| socket_inode(&target));
-            holders.extend(inode.map(|inode| (inode, pid)));
+            holders.extend(inode.map(|inode| (inode, Some(pid))));
         }
     }
     holders
