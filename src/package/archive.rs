@@ -84,7 +84,7 @@ impl Archive<'_> {
     }
 
     fn stream(&self, content: &Content, name: &str) -> Result<Box<dyn Read + Send>, Problem> {
-        content.open(self.root).map_err(|error| malformed(name, error))
+        content.open(self.root).map_err(|error| malformed(name, error.to_string()))
     }
 
     fn document(&self, name: &str) -> Result<Vec<u8>, Problem> {
@@ -222,8 +222,8 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
-fn malformed(what: &str, why: impl ToString) -> Problem {
-    Problem::Malformed { what: what.to_owned(), why: why.to_string() }
+fn malformed(what: &str, why: impl Into<String>) -> Problem {
+    Problem::Malformed { what: what.to_owned(), why: why.into() }
 }
 
 /// The full name of an entry of an OCI index.

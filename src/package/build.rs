@@ -145,7 +145,7 @@ fn unfit(files: &Utf8Path, problem: Problem) -> Error {
 fn read_images(root: &Root, folder: &Utf8Path, architecture: &str) -> Result<BTreeMap<String, FoundImage>> {
     let mut images: BTreeMap<String, FoundImage> = BTreeMap::new();
     for file in root.list(folder)?.unwrap_or_default() {
-        if !file.ends_with(".tar") {
+        if Utf8Path::new(&file).extension() != Some("tar") {
             return Err(Error::config(format!("taking the image {}", folder.join(&file)))
                 .because("only archives that end in .tar are taken")
                 .hint("unpack it first if it is compressed, or take it out of the folder"));

@@ -150,6 +150,9 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T, Problem
 }
 
 /// Writes a document: always the same bytes for the same values.
+///
+/// # Panics
+/// Never: the documents of this module have string keys.
 pub fn render(document: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(document).expect("documents have string keys and serialise")
 }

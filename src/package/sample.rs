@@ -7,6 +7,9 @@ use super::{Package, build, model};
 
 /// Builds a small package at `path`: the programs of a node as a few bytes each, and these images, each with a layer of its own above
 /// a shared one.
+///
+/// # Panics
+/// When the tree fails: it is a test's.
 pub fn package(root: &Root, path: &str, version: u64, images: &[&str]) -> Package {
     let source = Utf8Path::new("/source");
     let put = |name: &str, bytes: &[u8]| root.put(source.join(name), 0o755, bytes).map(drop).expect("placed");

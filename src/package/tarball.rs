@@ -53,7 +53,7 @@ impl Tarball {
             if end > length {
                 return Err(Problem::CutShort { what: what.to_owned(), found: length, declared: end });
             }
-            tarball.add(name, extent, &entry).map_err(malformed)?;
+            tarball.add(&name, extent, &entry).map_err(malformed)?;
         }
         if tarball.files.is_empty() {
             return Err(malformed("it is no tar, or empty".to_owned()));
@@ -64,16 +64,16 @@ impl Tarball {
         Ok(tarball)
     }
 
-    fn add<R: Read>(&mut self, name: String, extent: Extent, entry: &tar::Entry<'_, R>) -> Result<(), String> {
+    fn add<R: Read>(&mut self, name: &str, extent: Extent, entry: &tar::Entry<'_, R>) -> Result<(), String> {
         let twice = match entry.header().entry_type() {
             EntryType::Directory | EntryType::XGlobalHeader => false,
-            EntryType::Regular | EntryType::Continuous => self.files.insert(name.clone(), extent).is_some(),
+            EntryType::Regular | EntryType::Continuous => self.files.insert(name.to_owned(), extent).is_some(),
             EntryType::Symlink | EntryType::Link => {
                 let target = entry.link_name_bytes().ok_or_else(|| format!("the link '{name}' has no target"))?;
                 let target = String::from_utf8(target.into_owned()).map_err(|_| format!("the link '{name}' is not UTF-8"))?;
                 let hard = entry.header().entry_type() == EntryType::Link;
-                let target = if hard { target } else { beside(&name, &target) };
-                self.links.insert(name.clone(), target).is_some()
+                let target = if hard { target } else { beside(name, &target) };
+                self.links.insert(name.to_owned(), target).is_some()
             }
             other => return Err(format!("'{name}' is of a kind that is not accepted ({other:?})")),
         };

@@ -1,5 +1,7 @@
 //! Packages made, damaged and read back, on a real file tree.
 
+#![expect(clippy::disallowed_methods, reason = "what is built is damaged and judged on the real files")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
@@ -194,7 +196,7 @@ fn a_source_that_is_not_fit_is_refused_by_name() {
     let cases: [(&str, Spoil); 12] = [
         ("package.yaml: it does not exist", |bench| fs::remove_file(bench.path("source/package.yaml")).expect("removed")),
         ("unknown field", |bench| {
-            bench.write("source/package.yaml", 0o644, "apiVersion: edgeboot.io/v1alpha1\nkind: Package\nextra: 1\n")
+            bench.write("source/package.yaml", 0o644, "apiVersion: edgeboot.io/v1alpha1\nkind: Package\nextra: 1\n");
         }),
         ("it is setuid", |bench| bench.write("source/files/bin/su", 0o4755, b"")),
         ("everyone may write it", |bench| bench.write("source/files/open", 0o666, b"")),

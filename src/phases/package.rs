@@ -151,7 +151,7 @@ impl Phase for Package {
         let target = Utf8PathBuf::from(folder.file_name().unwrap_or_default());
         if cx.place_link(names::PACKAGE_CURRENT, &target).await?.is_yes() {
             let root = root.clone();
-            cx.host.blocking(move || place::remove_older(&root, [Some(target), before])).await?;
+            cx.host.blocking(move || place::remove_older(&root, &[Some(target), before])).await?;
         }
         Ok(())
     }

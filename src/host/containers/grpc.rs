@@ -18,7 +18,7 @@ use tonic_prost::ProstCodec;
 use crate::error::{Error, Result};
 
 use super::Socket;
-use super::messages::{BlobDigest, FieldMask, Image, ImageName, Images, Nothing, OneImage};
+use super::messages::{BlobDigest, Descriptor, FieldMask, Image, ImageName, Images, Nothing, OneImage};
 use super::messages::{PodSandbox, PodSandboxes, StatusResponse, UpdateImage, Version};
 
 /// Where the kubelet's images and pods are in containerd.
@@ -140,10 +140,12 @@ impl Runtime {
             Err(status) => Err(self.failed(&format!("looking at the image {name}"), &status)),
         }
     }
-    /// Sets one label of one of containerd's images and leaves everything else as it is.
+    /// Sets one label of one of containerd's images and leaves everything else as it is. Only the mask decides what is changed, but
+    /// containerd (2.2.9) dereferences the target without looking: an update without one kills it.
     pub async fn label_image(&self, name: &str, key: &str, value: &str) -> Result<()> {
+        let labels = [(key.to_owned(), value.to_owned())].into();
         let request = UpdateImage {
-            image: Some(Image { name: name.to_owned(), labels: [(key.to_owned(), value.to_owned())].into(), target: None }),
+            image: Some(Image { name: name.to_owned(), labels, target: Some(Descriptor::default()) }),
             mask: Some(FieldMask { paths: vec![format!("labels.{key}")] }),
         };
         let answer: Result<OneImage, Status> = self.call("/containerd.services.images.v1.Images/Update", request).await;

@@ -96,7 +96,7 @@ pub(super) fn remove_left_over(root: &Root) -> Result<()> {
 }
 
 /// Removes installed packages other than these: the one in use and the one before it, to which an operator may point back.
-pub(super) fn remove_older(root: &Root, keep: [Option<Utf8PathBuf>; 2]) -> Result<()> {
+pub(super) fn remove_older(root: &Root, keep: &[Option<Utf8PathBuf>; 2]) -> Result<()> {
     let packages = Utf8Path::new(names::PACKAGES_DIR);
     let is_package = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     for name in root.list(packages)?.unwrap_or_default() {
