@@ -17,6 +17,7 @@ use crate::k8s::pki::{self, Certificate};
 
 use super::{Verdict, authority, client, decide, fingerprint, render, standing_file, without_authority};
 use crate::phases::certs::{self, Signer, keyless};
+use crate::phases::kubelet_start;
 
 /// `kubeconfig/kubelet`.
 #[derive(Debug, Clone, Copy)]
@@ -144,6 +145,8 @@ impl Phase for KubeletPhase {
                 cx.say(format!("made again: {} ({}); read by the kubelet", change.subject, change.reason));
             }
         }
+        // A kubelet that runs with the old one does not read it again by itself.
+        kubelet_start::mark_stale(cx).await?;
         let mut files = match conf {
             Verdict::Keep(_) => standing_file(cx, names::KUBELET_CONF, cx.is_ours(names::KUBELET_CONF)?)?,
             Verdict::Make(_) => vec![conf_file(cx, wish.clone(), signer.certificate())],
