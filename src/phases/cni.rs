@@ -59,7 +59,8 @@ impl Phase for Cni {
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         let cluster = &inputs.node.cluster;
-        Fingerprint::of(&(&cluster.pod_subnets, &cluster.controller_manager.extra_args, &inputs.facts.pod_subnets))
+        // Not the fact that `cni/pod-cidr` learns later: the next run would find other inputs than this one.
+        Fingerprint::of(&(&cluster.pod_subnets, &cluster.controller_manager.extra_args))
     }
     async fn inspect(&self, cx: &Context) -> Result<Drift> {
         cx.compare(&files(&known(cx)))

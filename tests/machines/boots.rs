@@ -40,7 +40,8 @@ fn boots_thrice() -> Result<()> {
     let status = machine.ready(LIMIT)?;
     ensure!(status["result"] == "ready", "{status:#}");
     machine.serves()?;
-    let security = machine.run("systemd-analyze security --offline=true --no-pager /usr/lib/systemd/system/edgeboot.service | tail -n 1")?;
+    let security =
+        machine.run("systemd-analyze security --offline=true --no-pager /usr/lib/systemd/system/edgeboot.service | tail -n 1")?;
     let exposure: f32 = security.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or(10.0);
     ensure!(exposure <= 2.5, "edgeboot.service is exposed at {exposure}: {security}");
     machine.run("systemd-analyze verify /usr/lib/systemd/system/edgeboot*.service /usr/lib/systemd/system/edgeboot.path")?;
@@ -93,7 +94,9 @@ fn cut_at_ten_moments() -> Result<()> {
     if let Some(known) = &authority {
         ensure!(machine.digest("/etc/kubernetes/pki/ca.crt")? == *known, "the CA was made again");
     }
-    let leftovers = machine.run("find /etc/kubernetes /var/lib/edgeboot /var/lib/kubelet -maxdepth 2 -name '*.partial' -o -name '.*.edgeboot' | head")?;
+    let leftovers = machine.run(
+        "find /etc/kubernetes /var/lib/edgeboot /var/lib/kubelet -maxdepth 2 -name '*.partial' -o -name '.*.edgeboot' | head",
+    )?;
     ensure!(leftovers.is_empty(), "left behind: {leftovers}");
     machine.run("edgeboot plan --exit-code").map(drop)
 }
@@ -107,7 +110,8 @@ fn stock_host() -> Result<()> {
     machine.copy_package("/root/package")?;
     let config = std::fs::read_to_string(super::machine::repository().join("image/try.yaml"))?;
     std::fs::write(folder.join("config.yaml"), config.replace("role: controlPlane", "role: controlPlane\npackage: /root/package"))?;
-    let output = machine.attempt("chmod 600 /root/config.yaml; chmod 755 /root/edgeboot; /root/edgeboot init --config /root/config.yaml")?;
+    let output =
+        machine.attempt("chmod 600 /root/config.yaml; chmod 755 /root/edgeboot; /root/edgeboot init --config /root/config.yaml")?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{said}");
     ensure!(said.contains("placed edgeboot at /var/lib/edgeboot/bin/edgeboot"), "it does not say what it placed: {said}");

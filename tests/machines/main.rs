@@ -5,7 +5,9 @@
 #![expect(clippy::disallowed_methods, reason = "tests drive real machines")]
 
 mod boots;
+mod broken;
 mod machine;
+mod people;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -26,6 +28,8 @@ fn main() {
     }
     let mut cases: Vec<Case> = Vec::new();
     cases.extend(boots::CASES);
+    cases.extend(broken::CASES);
+    cases.extend(people::CASES);
     let trials = cases
         .into_iter()
         .map(|(name, run)| {

@@ -11,8 +11,8 @@ use crate::k8s::pki::certlist::Names;
 use crate::k8s::pki::judge::{self, LeafState};
 use crate::k8s::pki::{Authority, Leaf, Profile, Validity, spoken};
 
-use super::authority::{Signer, keyless, required_signer, signer};
 use super::super::stale;
+use super::authority::{Signer, keyless, required_signer, signer};
 use super::{Paths, Situation, belongs_to, now, subject};
 
 /// One of the leaves.

@@ -1,0 +1,116 @@
+//! Edgeboot among people and kubeadm: what others change is theirs, kubeadm's commands work, secrets stay secret, and bad surroundings
+//! are named before anything is half-made.
+
+use anyhow::{Result, ensure};
+
+use super::Case;
+use super::machine::{LIMIT, Machine};
+
+/// The cases of this file.
+pub const CASES: [Case; 2] = [
+    ("what_others_changed_is_kept_and_kubeadm_sees_a_kubeadm_cluster", ours_and_theirs),
+    ("bad_surroundings_are_named_and_nothing_is_half_made", bad_surroundings),
+];
+
+fn ours_and_theirs() -> Result<()> {
+    let machine = Machine::up("theirs", &[])?;
+    machine.ready(LIMIT)?;
+    // Commands that only read.
+    for command in ["certs check-expiration", "token list"] {
+        machine.run(&format!("kubeadm {command} --kubeconfig /etc/kubernetes/admin.conf 2>&1 || kubeadm {command}"))?;
+    }
+    // Somebody edits; each stays, is reported, and is no failure.
+    machine.run("sed -i 's/    - --allow-privileged=true/    - --allow-privileged=true\\n    - --profiling=false/' /etc/kubernetes/manifests/kube-apiserver.yaml")?;
+    machine.run("mkdir -p /etc/systemd/system/kubelet.service.d && printf '[Service]\\nEnvironment=THEIRS=1\\n' > /etc/systemd/system/kubelet.service.d/50-theirs.conf && systemctl daemon-reload")?;
+    let manifest = machine.digest("/etc/kubernetes/manifests/kube-apiserver.yaml")?;
+    machine.run("for i in $(seq 60); do kubectl get --raw /readyz && break; sleep 1; done")?;
+    machine.kubectl("-n kube-system get cm coredns -o yaml | sed 's/cache 30/cache 31/' | KUBECONFIG=/etc/kubernetes/admin.conf kubectl apply -f -")?;
+    machine.run("kubeadm certs renew apiserver-kubelet-client 2>&1")?;
+    let renewed = machine.digest("/etc/kubernetes/pki/apiserver-kubelet-client.crt")?;
+    let output = machine.attempt("edgeboot reconcile --foreground")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{said}");
+    ensure!(said.contains("keeps /etc/kubernetes/manifests/kube-apiserver.yaml"), "not reported: {said}");
+    ensure!(said.contains("ConfigMap kube-system/coredns"), "the Corefile is not reported: {said}");
+    ensure!(machine.digest("/etc/kubernetes/manifests/kube-apiserver.yaml")? == manifest, "an edited manifest was overwritten");
+    ensure!(machine.digest("/etc/kubernetes/pki/apiserver-kubelet-client.crt")? == renewed, "a renewed certificate was replaced");
+    ensure!(machine.kubectl("-n kube-system get cm coredns -o yaml")?.contains("cache 31"), "an edited Corefile was overwritten");
+    machine.serves()?;
+    no_secret_anywhere(&machine)?;
+
+    // kubeadm ends the cluster; a boot does not build another one unasked.
+    machine.run("kubeadm reset --force 2>&1")?;
+    let output = machine.attempt("edgeboot reconcile --foreground")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(69) && said.contains("edgeboot init"), "{}: {said}", output.status);
+    ensure!(!machine.attempt("test -e /etc/kubernetes/pki/ca.key")?.status.success(), "a second cluster was founded");
+    Ok(())
+}
+
+/// Modes of every secret, and the keys' text nowhere but in their files.
+fn no_secret_anywhere(machine: &Machine) -> Result<()> {
+    let readable = machine.run(
+        "find /etc/kubernetes /var/lib/edgeboot /var/lib/kubelet/pki /etc/edgeboot -type f \\( -name '*.key' -o -name '*.conf' -o -name '*.pem' -o -name 'state.json' -o -name config.yaml \\) -perm /077 -not -path '*/packages/*'",
+    )?;
+    ensure!(readable.trim().is_empty(), "readable by others: {readable}");
+    machine.run("! grep -rl 'PRIVATE KEY' /var/lib/edgeboot /run/edgeboot /var/log --include='*.json' --include='*.journal'")?;
+    machine.run("! journalctl -b --no-pager | grep -E 'PRIVATE KEY|token-secret|[a-z0-9]{6}\\.[a-z0-9]{16} '").map(drop)
+}
+
+fn bad_surroundings() -> Result<()> {
+    let machine = Machine::up("bad", &["--off"])?;
+    let root = machine.root()?;
+    let config = std::fs::read_to_string(root.join("etc/edgeboot/config.yaml"))?;
+    std::fs::write(root.join("etc/edgeboot/config.yaml"), "role: controlPlane\nrole: [\n")?;
+    machine.on()?;
+
+    // Garbage: its line is named, exit 78, nothing is made; the corrected file is taken without a reboot.
+    let status = machine.finished(LIMIT)?;
+    ensure!(status["result"] == "failed" && status["error"]["kind"] == "config", "{status:#}");
+    ensure!(status["error"]["message"].as_str().is_some_and(|text| text.contains("config.yaml:2")), "{status:#}");
+    machine.run("! test -e /etc/kubernetes/pki && ! test -e /var/lib/edgeboot/state.json")?;
+
+    // A stranger on 6443: named, nothing half-made.
+    machine.run("systemd-run --unit=stranger socat TCP-LISTEN:6443,fork /dev/null")?;
+    std::fs::write(root.join("etc/edgeboot/config.yaml"), "")?;
+    let output = machine.attempt("edgeboot reconcile --foreground")?;
+    ensure!(output.status.success(), "an empty file is no configuration: {}", String::from_utf8_lossy(&output.stderr));
+    machine.run(&format!("cat > /etc/edgeboot/config.yaml <<'E'\n{config}\nE"))?;
+    let status = wait_for(&machine, "failed")?;
+    let message = status["error"]["message"].as_str().unwrap_or_default().to_owned();
+    ensure!(message.contains("Port-6443"), "{status:#}");
+    machine.run("! test -e /etc/kubernetes/pki/ca.key")?;
+
+    // Two at once: the second says who holds the lock.
+    machine.run("systemctl stop stranger; systemctl stop edgeboot-reconcile.service; true")?;
+    machine.run("systemctl start --no-block edgeboot-reconcile.service; sleep 0.3")?;
+    let output = machine.attempt("edgeboot reconcile --foreground")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(75) && said.contains("held by pid"), "{}: {said}", output.status);
+    wait_for(&machine, "ready")?;
+    machine.serves()?;
+
+    // Not root.
+    let output = machine.attempt("setpriv --reuid=65534 --clear-groups edgeboot init")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(69) && said.contains("root"), "{}: {said}", output.status);
+
+    // The advertise address is gone: 69, both addresses and the line to write.
+    machine.run("ip address add 10.77.0.99/24 dev eth0 && ip address del 10.77.0.11/24 dev eth0")?;
+    let output = machine.attempt("edgeboot reconcile --foreground")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(69), "{}: {said}", output.status);
+    ensure!(said.contains("10.77.0.11") && said.contains("10.77.0.99") && said.contains("advertiseAddress"), "{said}");
+    Ok(())
+}
+
+fn wait_for(machine: &Machine, result: &str) -> Result<serde_json::Value> {
+    let started = std::time::Instant::now();
+    loop {
+        if let Some(status) = machine.status()?.filter(|status| status["result"] == result) {
+            return Ok(status);
+        }
+        ensure!(started.elapsed() < LIMIT, "never {result}: {:#?}", machine.status()?);
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+}
