@@ -56,10 +56,10 @@ impl Listener for Journal {
                     error.render()
                 );
             }
-            Event::Finished(result, _) => match result {
-                RunResult::Failed => tracing::error!(message_id = "5d2c3cf6b1f44d9f9c5a4fa0f7f5a206", "{}", status.line()),
-                _ => tracing::info!(message_id = "5d2c3cf6b1f44d9f9c5a4fa0f7f5a205", "{}", status.line()),
-            },
+            Event::Finished(RunResult::Failed, _) => {
+                tracing::error!(message_id = "5d2c3cf6b1f44d9f9c5a4fa0f7f5a206", "{}", status.line());
+            }
+            Event::Finished(..) => tracing::info!(message_id = "5d2c3cf6b1f44d9f9c5a4fa0f7f5a205", "{}", status.line()),
             Event::Planned(_) | Event::Started(..) | Event::Tick => {}
         }
     }
@@ -153,9 +153,9 @@ impl Listener for Terminal {
                 }
             }
             Event::Tick => self.rewrite(&status.line()),
-            Event::Finished(RunResult::Failed, _) => {}
+            // The failure itself was said, or is what the command ends with.
+            Event::Planned(_) | Event::Started(..) | Event::Finished(RunResult::Failed, _) => {}
             Event::Finished(..) => self.line(&format!("[{:6.1} s] {}", status.seconds, status.line())),
-            Event::Planned(_) | Event::Started(..) => {}
         }
     }
 }

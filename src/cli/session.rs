@@ -79,14 +79,14 @@ impl Session {
             Wish::Node { node, .. } => *node,
         };
         for warning in &outcome.warnings {
-            self.progress.say(warning.render());
+            self.progress.say(&warning.render());
         }
         let (ledger, found) = Ledger::load(&self.host.root)?;
         if ledger.state().held {
             return Ok(Prepared::Held);
         }
         if found == Found::Damaged {
-            self.progress.say(format!("{} is damaged; asking the machine itself", crate::k8s::names::STATE));
+            self.progress.say(&format!("{} is damaged; asking the machine itself", crate::k8s::names::STATE));
         }
         let cx = Context::new(self.host.clone(), Arc::new(node), ledger, self.progress.clone(), force.to_vec());
         refuse_to_found_blindly(&cx, &outcome.failed_sources)?;

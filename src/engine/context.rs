@@ -121,12 +121,12 @@ impl Context {
     }
 
     /// Says what this phase waits for; shown in STATUS=, status.json and on the terminal until it ends or says something else.
-    pub fn waiting_for(&self, reason: impl Into<String>) {
-        self.progress.waiting(reason.into());
+    pub fn waiting_for(&self, reason: impl AsRef<str>) {
+        self.progress.waiting(reason.as_ref());
     }
     /// Says something worth a line in the journal (`made again: expired 2026-10-01`).
-    pub fn say(&self, line: impl Into<String>) {
-        self.progress.say(line.into());
+    pub fn say(&self, line: impl AsRef<str>) {
+        self.progress.say(line.as_ref());
     }
 
     /// A client from a kubeconfig on this machine (by path), talking to this machine's own API server. Memoized per run.

@@ -235,12 +235,12 @@ impl Progress {
         Progress { phase, ..self.clone() }
     }
     /// This phase waits for something, until it says something else or ends.
-    pub fn waiting(&self, reason: String) {
-        self.tell(&Event::Waiting(self.phase, &reason));
+    pub fn waiting(&self, reason: &str) {
+        self.tell(&Event::Waiting(self.phase, reason));
     }
     /// This phase says something worth a line in the journal.
-    pub fn say(&self, line: String) {
-        self.tell(&Event::Said(self.phase, &line));
+    pub fn say(&self, line: &str) {
+        self.tell(&Event::Said(self.phase, line));
     }
     /// The node's name is known.
     pub fn name_node(&self, name: &str) {

@@ -100,6 +100,7 @@ impl Deadline {
             if self.passed() {
                 return Err(last.map_or_else(|| self.exceeded(), |last| self.exceeded_after(&last)));
             }
+            #[expect(clippy::disallowed_methods, reason = "the one place that sleeps, with its deadline")]
             tokio::time::sleep(pause.min(self.left())).await;
             pause = (pause * 3 / 2).min(most);
         }

@@ -2,7 +2,7 @@
 //! test makes its machines, and boots them at least twice. They need root and what `tests/run` prepares; where that is missing they
 //! count as ignored, never as passed (and fail when EDGEBOOT_REQUIRE_MACHINES is set).
 
-#![expect(clippy::disallowed_methods, reason = "tests drive real machines")]
+#![expect(clippy::disallowed_methods, clippy::print_stderr, reason = "tests drive real machines")]
 
 mod boots;
 mod broken;

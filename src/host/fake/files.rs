@@ -168,7 +168,9 @@ impl FakeFiles {
             disk.add(path, node).expect("its parent was just made");
         }
         let ids: Vec<u64> = disk.nodes.keys().copied().collect();
-        ids.into_iter().for_each(|id| disk.flush(id));
+        for id in ids {
+            disk.flush(id);
+        }
     }
 
     /// Takes a file or an empty folder away, flushed. Burns nothing.
@@ -232,13 +234,15 @@ impl FakeFiles {
             }
         }
         let ids: Vec<u64> = disk.nodes.keys().copied().collect();
-        ids.into_iter().for_each(|id| disk.flush(id));
+        for id in ids {
+            disk.flush(id);
+        }
         // /run and /proc are memory.
-        if let Some(run) = disk.find(Utf8Path::new("/run"), false) {
-            if let Some(Node::Dir { cached, flushed, .. }) = disk.nodes.get_mut(&run) {
-                cached.clear();
-                flushed.clear();
-            }
+        if let Some(run) = disk.find(Utf8Path::new("/run"), false)
+            && let Some(Node::Dir { cached, flushed, .. }) = disk.nodes.get_mut(&run)
+        {
+            cached.clear();
+            flushed.clear();
         }
     }
 }
@@ -385,7 +389,9 @@ impl Files for FakeFiles {
         self.fuse.burn()?;
         let mut disk = self.disk();
         let ids: Vec<u64> = disk.nodes.keys().copied().collect();
-        ids.into_iter().for_each(|id| disk.flush(id));
+        for id in ids {
+            disk.flush(id);
+        }
         Ok(())
     }
     fn space(&self, _path: &Utf8Path) -> io::Result<Space> {
