@@ -33,7 +33,7 @@ fn main() {
     let trials = cases
         .into_iter()
         .map(|(name, run)| {
-            let trial = Trial::test(format!("machines::{name}"), move || run().map_err(|error| Failed::from(format!("{error:?}"))));
+            let trial = Trial::test(format!("machines::{name}"), move || run().map_err(|error| Failed::from(format!("{error:#}"))));
             trial.with_ignored_flag(missing.is_some())
         })
         .collect();
