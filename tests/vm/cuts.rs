@@ -13,17 +13,21 @@ use super::whole;
 const BEGUN: Duration = Duration::from_secs(300);
 const READY: Duration = Duration::from_secs(900);
 
-/// Seconds of edgeboot's run after which the power is cut, boot by boot: the package is unpacked and keys are made, manifests are
-/// written, images are imported.
-const MOMENTS: [u64; 5] = [1, 4, 9, 17, 30];
+/// Boot by boot, the phase that has begun and for how many seconds when the power is cut: while the package is unpacked, twice; while
+/// keys are made; while these are used; while the state, the manifests and the first image go to the disk.
+const MOMENTS: [(&str, u64); 5] = [("package", 1), ("package", 9), ("certs/ca", 0), ("kubeconfig/admin", 0), ("images/first", 3)];
 
-/// Waits for edgeboot's run, lets it work, and cuts its power; the phases that had begun.
-fn cut_after(vm: &Vm, work: Duration) -> Result<Vec<String>> {
-    vm.until("begun", BEGUN, |_| true)?;
-    sleep(work);
+/// Waits until edgeboot has begun a phase and worked on it for so long, and cuts the power; the phases that had begun.
+fn cut_in(vm: &Vm, (phase, seconds): (&str, u64)) -> Result<Vec<String>> {
+    vm.until(&format!("at {phase}"), BEGUN, |status| has_begun(status, phase))?;
+    sleep(Duration::from_secs(seconds));
     let begun = vm.status()?.as_ref().map(begun).unwrap_or_default();
     vm.cut()?;
     Ok(begun)
+}
+
+fn has_begun(status: &Value, phase: &str) -> bool {
+    begun(status).iter().any(|begun| begun.split(' ').next() == Some(phase))
 }
 
 fn begun(status: &Value) -> Vec<String> {
@@ -35,10 +39,10 @@ fn begun(status: &Value) -> Vec<String> {
 /// One cut, early; the next boot's run finds whole files and goes on.
 pub fn once() -> Result<()> {
     let vm = Vm::up("cut", &[])?;
-    cut_after(&vm, Duration::from_secs(5))?;
+    cut_in(&vm, ("package", 5))?;
     whole::check(&vm)?;
     vm.on()?;
-    vm.until("making keys", BEGUN, |status| begun(status).iter().any(|phase| phase.starts_with("certs/")))?;
+    vm.until("making keys", BEGUN, |status| has_begun(status, "certs/ca"))?;
     vm.cut()?;
     whole::check(&vm).map(drop)
 }
@@ -47,9 +51,9 @@ pub fn once() -> Result<()> {
 pub fn five_times() -> Result<()> {
     let vm = Vm::up("cuts", &[])?;
     for moment in MOMENTS {
-        let begun = cut_after(&vm, Duration::from_secs(moment))?;
+        let begun = cut_in(&vm, moment)?;
         let found = whole::check(&vm)?;
-        eprintln!("cut after {moment} s: {found} of our files on the disk; {}", begun.join(", "));
+        eprintln!("cut {} s after {}: {found} of our files on the disk; {}", moment.1, moment.0, begun.join(", "));
         vm.on()?;
     }
     let status = vm.until("ready", READY, |status| status["result"] == "ready")?;
