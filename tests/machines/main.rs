@@ -7,6 +7,7 @@
 mod boots;
 mod broken;
 mod machine;
+mod parity;
 mod people;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -30,6 +31,7 @@ fn main() {
     cases.extend(boots::CASES);
     cases.extend(broken::CASES);
     cases.extend(people::CASES);
+    cases.extend(parity::CASES);
     let trials = cases
         .into_iter()
         .map(|(name, run)| {
