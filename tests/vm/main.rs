@@ -1,6 +1,6 @@
 //! Whole VMs, for what a container shares with its host: a page cache that is lost with the power, a clock, swap. They are some fifteen
-//! times slower than machines, so only the first runs always; the others run in `tests/run all`, and count as ignored otherwise, as all
-//! do where the host lacks what they need (and fail when EDGEBOOT_REQUIRE_VMS is set).
+//! times slower than machines, so they run in `tests/run all` only and count as ignored otherwise, as they do where the host lacks what
+//! they need (and fail when EDGEBOOT_REQUIRE_VMS is set).
 #![expect(clippy::disallowed_methods, clippy::print_stderr, reason = "tests drive VMs, and say what they ignore")]
 
 mod clock;
@@ -14,11 +14,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 /// A test and what it shows.
 type Case = (&'static str, fn() -> anyhow::Result<()>);
 
-/// Those that always run.
-const SHORT: [Case; 1] = [("after_a_power_cut_the_files_are_whole_and_the_next_boot_goes_on", cuts::once)];
-
-/// Those of `tests/run all`.
-const LONG: [Case; 4] = [
+/// All of them.
+const CASES: [Case; 5] = [
+    ("after_a_power_cut_the_files_are_whole_and_the_next_boot_goes_on", cuts::once),
     ("after_five_power_cuts_the_files_are_whole_and_the_node_becomes_ready", cuts::five_times),
     ("a_clock_in_1970_is_named_and_nothing_is_made_until_it_is_set", clock::in_1970),
     ("swap_is_warned_about_and_left_alone", swap::kept),
@@ -39,13 +37,11 @@ fn main() {
     }
     let all = std::env::var_os("EDGEBOOT_TEST_ALL").is_some();
     if !all {
-        eprintln!("most VMs are ignored: they run in `tests/run all`");
+        eprintln!("VMs are ignored: they run in `tests/run all`");
     }
     let trial = |(name, run): Case, runs: bool| {
         let trial = Trial::test(format!("vm::{name}"), move || run().map_err(|error| Failed::from(format!("{error:?}"))));
         trial.with_ignored_flag(missing.is_some() || !runs)
     };
-    let short = SHORT.into_iter().map(|case| trial(case, true));
-    let long = LONG.into_iter().map(|case| trial(case, all));
-    libtest_mimic::run(&arguments, short.chain(long).collect()).exit();
+    libtest_mimic::run(&arguments, CASES.into_iter().map(|case| trial(case, all)).collect()).exit();
 }
