@@ -12,6 +12,9 @@ mod people;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+/// What runs in `tests/run all` only: it takes minutes and shows more of the same.
+const SLOW: [&str; 1] = ["most_options_at_once_make_kubeadms_objects"];
+
 /// A test and what it shows.
 type Case = (&'static str, fn() -> anyhow::Result<()>);
 
@@ -20,6 +23,7 @@ fn main() {
     // Two cores carry one control plane at a time.
     arguments.test_threads = Some(1);
     let missing = machine::missing();
+    let all = std::env::var_os("EDGEBOOT_TEST_ALL").is_some();
     if let (Some(why), true) = (&missing, std::env::var_os("EDGEBOOT_REQUIRE_MACHINES").is_some()) {
         eprintln!("machines are required here, but {why}");
         std::process::exit(1);
@@ -36,7 +40,7 @@ fn main() {
         .into_iter()
         .map(|(name, run)| {
             let trial = Trial::test(format!("machines::{name}"), move || run().map_err(|error| Failed::from(format!("{error:#}"))));
-            trial.with_ignored_flag(missing.is_some())
+            trial.with_ignored_flag(missing.is_some() || (SLOW.contains(&name) && !all))
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit();
