@@ -71,7 +71,8 @@ impl Listener for Journal {
 pub fn install_tracing(verbosity: u8) {
     use tracing_subscriber::prelude::*;
     let level = match verbosity {
-        0 => "warn,edgeboot=info",
+        // kube tells each question that nobody answers yet as an error of its own; the phase that asks says so once.
+        0 => "warn,kube_client=off,edgeboot=info",
         1..=4 => "warn,edgeboot=debug",
         _ => "info,edgeboot=trace",
     };
@@ -113,9 +114,20 @@ impl Listener for Systemd {
 #[derive(Debug)]
 pub struct StatusFile(pub Root);
 
+/// Whether a picture is worth writing: a phase that looks, or found nothing to do, is seen in the next one. In a run with nothing to
+/// do that is all of them, and each would cost more than the look itself.
+fn is_news(event: &Event<'_>) -> bool {
+    match event {
+        Event::Said(..) => false,
+        Event::Started(_, changes) => !changes.is_empty(),
+        Event::Done(_, _, changed, kept) => *changed || !kept.is_empty(),
+        Event::Planned(_) | Event::Waiting(..) | Event::Failed(..) | Event::Tick | Event::Finished(..) => true,
+    }
+}
+
 impl Listener for StatusFile {
     fn hear(&self, event: &Event<'_>, status: &Status) {
-        if matches!(event, Event::Said(..)) {
+        if !is_news(event) {
             return;
         }
         let Ok(bytes) = serde_json::to_vec(status) else { return };

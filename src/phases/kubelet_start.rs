@@ -137,16 +137,16 @@ impl Phase for KubeletStart {
         cx.place(files).await.map(drop)?;
         let systemd = &cx.host.systemd;
         let status = systemd.status(names::KUBELET_UNIT).await?;
-        if status.as_ref().is_none_or(|status| status.need_daemon_reload || status.load_state == "not-found") {
-            systemd.reload().await?;
-        }
         let was_enabled = status.as_ref().is_some_and(UnitStatus::is_enabled);
+        let mut reload = status.as_ref().is_none_or(|status| status.need_daemon_reload || status.load_state == "not-found");
         if !was_enabled {
             cx.note(Effect::Unit { name: names::KUBELET_UNIT.to_owned(), was_enabled }).await?;
-            // EnableUnitFiles of systemd before 255 does not read the units again by itself.
-            if systemd.enable(names::KUBELET_UNIT, false).await?.is_yes() {
-                systemd.reload().await?;
-            }
+            // EnableUnitFiles works on the files, and does not read the units again by itself.
+            reload |= systemd.enable(names::KUBELET_UNIT, false).await?.is_yes();
+        }
+        // Once for both: each reload stops systemd for some tenths of a second.
+        if reload {
+            systemd.reload().await?;
         }
         cx.waiting_for("kubelet.service to start");
         let deadline = Deadline::after(START, "kubelet.service to start");

@@ -29,7 +29,7 @@ pub struct Scheduler;
 
 /// These endpoints send no events; the first question is asked early, because everything else waits for the answer.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const MOST_PAUSE: Duration = Duration::from_millis(500);
+const MOST_PAUSE: Duration = Duration::from_millis(150);
 /// One request.
 const REQUEST: Duration = Duration::from_secs(2);
 /// So many restarts by systemd while we wait are a crash loop.
