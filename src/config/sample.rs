@@ -6,14 +6,15 @@ use std::time::Duration;
 use serde_json::Map;
 
 use super::node::{
-    Addon, Auto, Cluster, ControlPlaneComponent, Etcd, HostWish, KeyAlgorithm, LocalEtcd, NetworkComponent, Node, NodeRegistration,
-    ReadyWhen, Role, Runtime, RuntimeSource, Swap, Taint, TimePolicy, Timeouts,
+    Addon, Auto, Cluster, ControlPlaneComponent, Entry, Etcd, HostWish, KeyAlgorithm, LocalEtcd, NetworkComponent, Node,
+    NodeRegistration, ReadyWhen, Role, Runtime, RuntimeSource, Swap, Taint, TimePolicy, Timeouts,
 };
 
 /// A control plane `box` at 10.77.0.11 with kubeadm's defaults, P-256 keys and the pod subnet 10.244.0.0/16.
 pub fn control_plane() -> Node {
     Node {
         role: Role::ControlPlane,
+        entry: Entry::Init,
         package: "/usr/lib/edgeboot/package".into(),
         cluster: cluster(),
         registration: NodeRegistration {

@@ -18,8 +18,8 @@ use super::findings::{At, Findings};
 use super::kubeadm::{ClusterDocument, InitDocument, TokenDocument};
 use super::layer::{Kind, Layer};
 use super::node::{
-    Auto, BootstrapToken, HostWish, NetworkComponent, Node, NodeRegistration, ReadyWhen, Role, Runtime, RuntimeSource, Swap, Taint,
-    TimePolicy, Timeouts, Token,
+    Auto, BootstrapToken, Entry, HostWish, NetworkComponent, Node, NodeRegistration, ReadyWhen, Role, Runtime, RuntimeSource, Swap,
+    Taint, TimePolicy, Timeouts, Token,
 };
 
 /// What was read.
@@ -70,6 +70,7 @@ pub fn check(documents: &Documents<'_>, findings: &Findings) -> Checked {
     let runtime_source = runtime_source(documents, findings);
     let wish = Node {
         role: Role::ControlPlane,
+        entry: Entry::Init,
         package: node.package.as_ref().map_or_else(|| names::PACKAGE_BAKED.into(), |at| at.value.clone()),
         cluster: cluster::check(cluster, network, bind_port, findings),
         registration: registration(init, findings),
