@@ -120,7 +120,8 @@ impl Ground {
         self.lay_host_files(&root)?;
         machine.on()?;
         machine.run(
-            "for phase in package host runtime images; do edgeboot init phase $phase --config /root/node.yaml; done
+            "systemctl start dbus.socket
+             for phase in package host runtime images; do edgeboot init phase $phase --config /root/node.yaml; done
              if [ -e /etc/systemd/system/kubelet.service ]; then systemctl enable kubelet.service; fi
              systemctl start --no-block bench-ready.service
              sync; sleep 1",
