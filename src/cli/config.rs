@@ -1,7 +1,7 @@
 //! `edgeboot config check`: tells every finding about the configuration of this machine, or about files, and changes nothing.
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config::findings::{Finding, Level};
 use crate::config::sources::Gathered;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::host::Root;
 
 use super::init::by_hand;
-use super::{Global, Output, print};
+use super::{Global, Output, print, print_value};
 
 /// Looks at the configuration.
 #[derive(Debug, Clone, Subcommand)]
@@ -34,10 +34,10 @@ impl ConfigCommand {
     pub fn run(&self, global: &Global) -> Result<()> {
         let ConfigCommand::Check(check) = self;
         let judged = check.judged(&Root::machine()?)?;
-        print(&match global.output {
-            Output::Json => as_json(&judged),
-            Output::Text => as_text(&judged, !check.files.is_empty()),
-        });
+        match global.output {
+            output @ (Output::Json | Output::Yaml) => print_value(output, &as_value(&judged))?,
+            Output::Text => print(&as_text(&judged, !check.files.is_empty())),
+        }
         verdict(&judged)
     }
 }
@@ -88,18 +88,17 @@ fn as_text(judged: &Judged, of_files: bool) -> String {
     parts.join("\n\n")
 }
 
-fn as_json(judged: &Judged) -> String {
+fn as_value(judged: &Judged) -> Value {
     let (node, origins) = match &judged.wish {
         Some(Wish::Node { node, origins, .. }) if count(&judged.findings, Level::Error) == 0 => (Some(node), Some(origins)),
         _ => (None, None),
     };
-    let value = json!({
+    json!({
         "findings": judged.findings,
         "failedSources": judged.failed_sources,
         "node": node,
         "origins": origins,
-    });
-    format!("{value:#}")
+    })
 }
 
 #[cfg(test)]
@@ -128,10 +127,10 @@ mod tests {
 
     #[test]
     fn programs_get_places_and_origins() {
-        let value: serde_json::Value = serde_json::from_str(&as_json(&judged("role: controlPlane\n"))).expect("JSON");
+        let value = as_value(&judged("role: controlPlane\n"));
         assert_eq!(value["origins"]["NodeConfig.role"], "/a.yaml:1:7");
         assert_eq!(value["node"]["role"], "controlPlane");
-        let value: serde_json::Value = serde_json::from_str(&as_json(&judged("role: king\n"))).expect("JSON");
+        let value = as_value(&judged("role: king\n"));
         assert_eq!(value["findings"][0]["line"], 1);
         assert_eq!(value["findings"][0]["column"], 7);
         assert_eq!(value["node"], serde_json::Value::Null);

@@ -116,7 +116,7 @@ struct Shown {
 
 impl Shown {
     fn show(&mut self, global: &Global, status: &Status) {
-        if global.output == Output::Json {
+        if global.output != Output::Text {
             return;
         }
         for phase in status.phases.iter().filter(|phase| phase.state == PhaseState::Done) {

@@ -260,7 +260,7 @@ async fn farewell(session: &Session, wish: &InitWish, status: &Status) -> Result
         None => config::node::Endpoint { host: cx.advertise_address()?.to_string(), port: cx.node.bind_port }.to_string(),
     };
     print("Then you can join any number of worker nodes by running the following on each as root:\n");
-    print(&token::join_command(&endpoint, &token, &hash));
+    print(&token::join_command(&endpoint, &token, &[hash], None));
     Ok(())
 }
 

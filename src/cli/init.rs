@@ -252,20 +252,10 @@ impl Init {
     }
 
     /// The token of --token or --token-file, as an item of `bootstrapTokens`.
-    fn token(&self, root: &Root) -> Result<Option<Vec<(&'static str, String)>>> {
-        let token = match (&self.token, &self.token_file) {
-            (Some(token), _) => token.clone(),
-            (None, Some(path)) => {
-                let doing = || format!("reading the token from {path}");
-                match root.read_text(absolute(path)?)? {
-                    Some(text) => text.trim().to_owned(),
-                    None => return Err(Error::usage(doing()).because("there is no such file")),
-                }
-            }
-            (None, None) => return Ok(None),
-        };
-        let mut item = vec![("token", token), ("description", TOKEN_DESCRIPTION.to_owned())];
-        item.extend(self.token_ttl.clone().map(|ttl| ("ttl", ttl)));
+    fn token(&self, root: &Root) -> Result<Option<Vec<(&'static str, FlagValue)>>> {
+        let Some(token) = given_token(root, self.token.as_ref(), self.token_file.as_deref())? else { return Ok(None) };
+        let mut item = vec![("token", FlagValue::Text(token)), ("description", FlagValue::Text(TOKEN_DESCRIPTION.to_owned()))];
+        item.extend(self.token_ttl.clone().map(|ttl| ("ttl", FlagValue::Text(ttl))));
         Ok(Some(item))
     }
 }
@@ -289,8 +279,20 @@ pub fn by_hand(root: &Root, path: &str) -> Result<Gathered> {
     }
 }
 
+/// A token that was given by value or in a file.
+pub fn given_token(root: &Root, by_value: Option<&String>, in_file: Option<&str>) -> Result<Option<String>> {
+    match (by_value, in_file) {
+        (Some(token), _) => Ok(Some(token.clone())),
+        (None, Some(path)) => match root.read_text(absolute(path)?)? {
+            Some(text) => Ok(Some(text.trim().to_owned())),
+            None => Err(Error::usage(format!("reading the token from {path}")).because("there is no such file")),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
 /// Paths of the command line are relative to where the command was called.
-fn absolute(path: &str) -> Result<String> {
+pub fn absolute(path: &str) -> Result<String> {
     let absolute = std::path::absolute(path).map_err(|error| Error::usage(format!("reading {path}")).because(error))?;
     absolute.into_os_string().into_string().map_err(|_| Error::usage(format!("reading {path}")).because("this path is not text"))
 }

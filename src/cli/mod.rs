@@ -1,6 +1,7 @@
 //! Words in, exit codes out; the only place that prints. One file a command; what a run of the phases has in common is in `session`,
 //! who listens to it in `listeners`.
 
+mod cluster;
 pub mod config;
 pub mod follow;
 pub mod founding;
@@ -13,7 +14,10 @@ pub mod preflight;
 pub mod reconcile;
 pub mod session;
 pub mod status;
+mod table;
+pub mod token;
 pub mod version;
+mod wish;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -21,6 +25,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Result};
+use crate::k8s::yaml;
 
 /// Turns this machine into a Kubernetes node, and keeps it one.
 ///
@@ -59,6 +64,8 @@ pub enum Output {
     Text,
     /// For programs.
     Json,
+    /// For programs and people.
+    Yaml,
 }
 
 /// What edgeboot does.
@@ -92,6 +99,14 @@ pub enum Command {
     /// Builds, verifies and shows packages.
     #[command(subcommand)]
     Package(package::PackageCommand),
+    /// Makes, lists and ends bootstrap tokens: what machines join the cluster with.
+    ///
+    /// A token is a Secret in kube-system. With it a machine proves itself to the cluster once, to get a certificate of its own, and
+    /// recognises the cluster by its signature. It expires; those that have joined are not concerned.
+    #[command(
+        after_help = "Example:\n  edgeboot token create --ttl 2h --print-join-command\n  edgeboot token list -o json | jq -r .token\n  edgeboot token delete abcdef"
+    )]
+    Token(token::TokenArgs),
     /// Looks whether this machine can become a node: all findings at once, by kubeadm's names.
     #[command(after_help = "Example:\n  edgeboot preflight --ignore-preflight-errors=Mem,NumCPU")]
     Preflight(preflight::Preflight),
@@ -113,6 +128,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Config(command) => command.run(&global),
         Command::Status(command) => return command.run(&global).await,
         Command::Package(command) => command.run(&global),
+        Command::Token(command) => command.run(&global).await,
         Command::Preflight(command) => return command.run(&global).await,
         Command::Phase(command) => command.run(&global),
         Command::Version(command) => command.run(&global),
@@ -142,9 +158,26 @@ pub fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// Prints a value as JSON.
-pub fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::internal("writing JSON").because(error))?;
-    print(&text);
+/// Prints a value for programs: as YAML where that was asked for, otherwise as JSON.
+pub fn print_value(output: Output, value: &impl serde::Serialize) -> Result<()> {
+    print(&as_text(output, value)?);
+    Ok(())
+}
+
+/// A value as YAML or JSON, without a last line break.
+fn as_text(output: Output, value: &impl serde::Serialize) -> Result<String> {
+    let failed = |error| Error::internal("writing the result").because(error);
+    match output {
+        Output::Yaml => Ok(yaml::text(&serde_json::to_value(value).map_err(failed)?).trim_end().to_owned()),
+        Output::Text | Output::Json => serde_json::to_string_pretty(value).map_err(failed),
+    }
+}
+
+/// Prints several values one after the other, as kubeadm prints its lists: JSON objects in a row, YAML documents in a stream.
+pub fn print_values(output: Output, values: &[impl serde::Serialize]) -> Result<()> {
+    let texts = values.iter().map(|value| as_text(output, value)).collect::<Result<Vec<_>>>()?;
+    if !texts.is_empty() {
+        print(&texts.join(if output == Output::Yaml { "\n---\n" } else { "\n" }));
+    }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::error::{IoContext, Result};
 use crate::host::Root;
 use crate::package::{self, Package, extract, layout};
 
-use super::{Global, Output, print, print_json};
+use super::{Global, Output, print, print_value};
 
 /// What to do with a package.
 #[derive(Debug, Subcommand)]
@@ -68,7 +68,7 @@ impl PackageCommand {
             }
         };
         match global.output {
-            Output::Json => print_json(&as_json(&package))?,
+            output @ (Output::Json | Output::Yaml) => print_value(output, &as_json(&package))?,
             Output::Text => print(&text),
         }
         Ok(())

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::error::Result;
 use crate::phases;
 
-use super::{Global, Output, print, print_json};
+use super::{Global, Output, print, print_value};
 
 /// `edgeboot phase …`
 #[derive(Debug, Subcommand)]
@@ -20,7 +20,7 @@ impl PhaseCommand {
     pub fn run(&self, global: &Global) -> Result<()> {
         let table = phases::table();
         match global.output {
-            Output::Json => {
+            output @ (Output::Json | Output::Yaml) => {
                 let rows: Vec<_> = table
                     .iter()
                     .map(|phase| {
@@ -28,7 +28,7 @@ impl PhaseCommand {
                         json!({ "id": phase.id().0, "summary": phase.summary(), "after": after })
                     })
                     .collect();
-                print_json(&rows)
+                print_value(output, &rows)
             }
             Output::Text => {
                 let width = table.iter().map(|phase| phase.id().0.len()).max().unwrap_or(0);

@@ -11,7 +11,7 @@ use crate::engine::run;
 use crate::error::Result;
 
 use super::session::{Prepared, Session};
-use super::{Global, Output, failed, print, print_json};
+use super::{Global, Output, failed, print, print_value};
 
 /// `edgeboot plan`.
 #[derive(Debug, Args)]
@@ -41,9 +41,9 @@ impl PlanCommand {
         let plan = prepared.plan(&table)?;
         let looked = run::look(&prepared.cx, &plan).await?;
         match global.output {
-            Output::Json => {
+            output @ (Output::Json | Output::Yaml) => {
                 let rows: Vec<_> = looked.iter().map(|(id, drift)| json!({ "phase": id.0, "drift": drift })).collect();
-                print_json(&rows)?;
+                print_value(output, &rows)?;
             }
             Output::Text => print(&render(&looked)),
         }

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::phases::preflight::{self, Level};
 
 use super::session::{Prepared, Session};
-use super::{Global, Output, failed, print, print_json};
+use super::{Global, Output, failed, print, print_value};
 
 /// `edgeboot preflight`.
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ impl Preflight {
         node.registration.ignore_preflight_errors.extend(self.ignore_preflight_errors.iter().map(|name| name.to_lowercase()));
         let findings = preflight::findings(&prepared.cx).await?;
         match global.output {
-            Output::Json => print_json(&findings)?,
+            output @ (Output::Json | Output::Yaml) => print_value(output, &findings)?,
             Output::Text if findings.is_empty() => print("this machine can become a node"),
             Output::Text => {
                 for finding in &findings {

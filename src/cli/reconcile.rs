@@ -15,7 +15,7 @@ use crate::phases;
 
 use super::listeners::{Journal, StatusFile, Systemd, Terminal};
 use super::session::{Prepared, Session, stop_signal};
-use super::{Global, Output, failed, follow, print, print_error, print_json};
+use super::{Global, Output, failed, follow, print, print_error, print_value};
 
 /// The phases whose files edgeboot-mend repairs before containerd and the kubelet start: from what is on the machine, without
 /// network, packages or anybody's answer.
@@ -66,8 +66,8 @@ impl Reconcile {
             Attempt::Held(holder) => return Err(holder.into_error(path)),
         };
         let result = session.conclude(self.converge(&session).await);
-        if global.output == Output::Json {
-            print_json(&session.progress.status())?;
+        if global.output != Output::Text {
+            print_value(global.output, &session.progress.status())?;
         }
         result
     }
@@ -141,7 +141,7 @@ pub fn open(global: &Global, under_systemd: bool) -> Result<Session> {
 /// Prints how a run ended, for those who only followed it.
 pub fn report(global: &Global, status: &crate::engine::progress::Status) -> Result<()> {
     match global.output {
-        Output::Json => print_json(status),
+        output @ (Output::Json | Output::Yaml) => print_value(output, status),
         Output::Text => {
             print(&super::status::render(status));
             Ok(())

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::host::Root;
 use crate::k8s::names;
 
-use super::{Global, Output, failed, follow, print, print_json};
+use super::{Global, Output, failed, follow, print, print_value};
 
 /// `edgeboot status`.
 #[derive(Debug, Args)]
@@ -47,7 +47,7 @@ impl StatusCommand {
                 .hint("`systemctl status edgeboot` says why; `edgeboot reconcile` runs it now"));
         };
         match global.output {
-            Output::Json => print_json(&status),
+            output @ (Output::Json | Output::Yaml) => print_value(output, &status),
             Output::Text => {
                 print(&render(&status));
                 Ok(())

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::error::Result;
 
-use super::{Global, Output, print, print_json};
+use super::{Global, Output, print, print_value};
 
 /// `edgeboot version`.
 #[derive(Debug, Args)]
@@ -16,7 +16,9 @@ impl Version {
     pub fn run(&self, global: &Global) -> Result<()> {
         let version = env!("CARGO_PKG_VERSION");
         match global.output {
-            Output::Json => print_json(&json!({ "edgeboot": version, "architecture": std::env::consts::ARCH })),
+            output @ (Output::Json | Output::Yaml) => {
+                print_value(output, &json!({ "edgeboot": version, "architecture": std::env::consts::ARCH }))
+            }
             Output::Text => {
                 print(&format!("edgeboot {version} ({})", std::env::consts::ARCH));
                 Ok(())

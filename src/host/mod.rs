@@ -147,6 +147,16 @@ impl Host {
     }
 }
 
+/// Where a person's own kubeconfigs may be, as client-go looks for them: what $KUBECONFIG lists, or ~/.kube/config.
+#[expect(clippy::disallowed_methods, reason = "the door")]
+pub fn own_kubeconfigs() -> Vec<Utf8PathBuf> {
+    let paths: Vec<std::path::PathBuf> = match std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty()) {
+        Some(list) => std::env::split_paths(&list).collect(),
+        None => std::env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect(),
+    };
+    paths.into_iter().filter_map(|path| Utf8PathBuf::try_from(path).ok()).filter(|path| path.is_absolute()).collect()
+}
+
 /// The program that runs now: what is placed on a host where nothing was baked.
 #[expect(clippy::disallowed_methods, reason = "the door")]
 pub fn own_program() -> Result<Vec<u8>> {

@@ -81,6 +81,41 @@ fn with_fraction(value: u128, scale: u128) -> String {
     }
 }
 
+/// How long it is until something, in one unit, as kubeadm's lists say it (`duration.ShortHumanDuration`).
+pub fn short(seconds: i64) -> String {
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    match seconds {
+        ..-1 => "<invalid>".to_owned(),
+        -1 => "0s".to_owned(),
+        _ if seconds < 60 => format!("{seconds}s"),
+        _ if minutes < 60 => format!("{minutes}m"),
+        _ if hours < 24 => format!("{hours}h"),
+        _ if hours < 24 * 365 => format!("{}d", hours / 24),
+        _ => format!("{}y", hours / 24 / 365),
+    }
+}
+
+/// The same with two or three digits of it (`duration.HumanDuration`).
+pub fn human(seconds: i64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 3600 / 24);
+    let both = |large: i64, unit: &str, small: i64, lesser: &str| match small {
+        0 => format!("{large}{unit}"),
+        _ => format!("{large}{unit}{small}{lesser}"),
+    };
+    match seconds {
+        ..0 => short(seconds),
+        _ if seconds < 60 * 2 => format!("{seconds}s"),
+        _ if minutes < 10 => both(minutes, "m", seconds % 60, "s"),
+        _ if minutes < 60 * 3 => format!("{minutes}m"),
+        _ if hours < 8 => both(hours, "h", minutes % 60, "m"),
+        _ if hours < 48 => format!("{hours}h"),
+        _ if days < 8 => both(days, "d", hours % 24, "h"),
+        _ if days < 365 * 2 => format!("{days}d"),
+        _ if days < 365 * 8 => both(days / 365, "y", days % 365, "d"),
+        _ => format!("{}y", days / 365),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +141,36 @@ mod tests {
         }
         for wrong in ["", "5", "h", "1d", "-1s", "1.2.3s", "1 s", ".s", "9999999999h"] {
             assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+
+    /// What `k8s.io/apimachinery/pkg/util/duration` v0.36 says.
+    #[test]
+    fn people_are_told_in_kubernetes_words() {
+        const HOUR: i64 = 3600;
+        const DAY: i64 = 24 * HOUR;
+        for (seconds, short_text, human_text) in [
+            (-2, "<invalid>", "<invalid>"),
+            (-1, "0s", "0s"),
+            (0, "0s", "0s"),
+            (59, "59s", "59s"),
+            (119, "1m", "119s"),
+            (120, "2m", "2m"),
+            (125, "2m", "2m5s"),
+            (11 * 60, "11m", "11m"),
+            (3 * HOUR, "3h", "3h"),
+            (3 * HOUR + 300, "3h", "3h5m"),
+            (23 * HOUR + 59 * 60, "23h", "23h"),
+            (47 * HOUR, "1d", "47h"),
+            (2 * DAY, "2d", "2d"),
+            (3 * DAY + HOUR, "3d", "3d1h"),
+            (364 * DAY, "364d", "364d"),
+            (365 * DAY, "1y", "365d"),
+            (3 * 365 * DAY, "3y", "3y"),
+            (3 * 365 * DAY + DAY, "3y", "3y1d"),
+            (9 * 365 * DAY + DAY, "9y", "9y"),
+        ] {
+            assert_eq!((short(seconds).as_str(), human(seconds).as_str()), (short_text, human_text), "{seconds}");
         }
     }
 }

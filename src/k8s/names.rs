@@ -103,6 +103,9 @@ pub const ETCD_METRICS_PORT: u16 = 2381;
 pub const LABEL_CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 /// The label that keeps load balancers away.
 pub const LABEL_EXCLUDE_LOAD_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// The API group and version of what kubeadm's commands print for programs.
+pub const KUBEADM_OUTPUT: &str = "output.kubeadm.k8s.io/v1alpha3";
+
 /// The group of administrators.
 pub const GROUP_ADMINS: &str = "kubeadm:cluster-admins";
 /// The group that nobody can take rights from.

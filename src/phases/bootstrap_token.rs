@@ -1,19 +1,23 @@
 //! `bootstrap-token`: what is needed so that machines can join with a token: the ConfigMap cluster-info and kubeadm's rights, always;
-//! and `bootstrap-token/tokens`: the configured tokens themselves, once, for they expire.
+//! and `bootstrap-token/tokens`: the configured tokens themselves, once, for they expire. What `edgeboot token` does is here, too: it
+//! needs a client, and no machine.
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::objects::{AFTER_API, apply_objects, cluster_ca, cluster_url, inspect_objects, patience, put};
+use super::objects::{AFTER_API, apply_objects, cluster_ca, cluster_url, inspect_objects, patience, patiently, put};
 use crate::config::node::{BootstrapToken, Node, Role};
 use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Lasting, Phase, PhaseId, Subject};
 use crate::engine::state::Effect;
-use crate::error::Result;
-use crate::host::api::{ObjectReference, object_name};
+use crate::error::{Error, Result};
+use crate::host::Deadline;
+use crate::host::api::{Api, ObjectReference, object_name};
 use crate::k8s::objects::{Grantee, KUBE_SYSTEM, cluster_role, cluster_role_binding};
-use crate::k8s::{cluster_info, names, token};
+use crate::k8s::token::{self, StandingToken};
+use crate::k8s::{cluster_info, names};
 
 /// `bootstrap-token`.
 #[derive(Debug)]
@@ -51,6 +55,53 @@ fn wishes(cx: &Context) -> Result<Vec<Value>> {
 pub async fn create_token(cx: &Context, token: &BootstrapToken) -> Result<()> {
     let secret = token::token_secret(token, cx.host.clock.now())?;
     put(cx.api()?.as_ref(), &secret, &patience(cx)).await
+}
+
+/// Makes new tokens valid. One whose id is taken is refused before any is made (kubeadm's `CreateNewTokens`).
+pub async fn make_new(api: &dyn Api, tokens: &[BootstrapToken], now: Timestamp, deadline: &Deadline) -> Result<()> {
+    for token in tokens {
+        let secret = secret_of(token);
+        if patiently(deadline, || api.read(&secret)).await?.is_some() {
+            return Err(taken(token));
+        }
+    }
+    for token in tokens {
+        let secret = token::token_secret(token, now)?;
+        if patiently(deadline, || api.create(&secret)).await?.is_yes() {
+            continue;
+        }
+        // It was not there before: either somebody was quicker, or an answer to our own request was lost on the way.
+        let reference = secret_of(token);
+        let standing = patiently(deadline, || api.read(&reference)).await?;
+        if standing.is_none_or(|standing| standing["data"] != secret["data"]) {
+            return Err(taken(token));
+        }
+    }
+    Ok(())
+}
+
+fn taken(token: &BootstrapToken) -> Error {
+    let id = &token.token.id;
+    Error::host(format!("making the bootstrap token {id}"))
+        .because(format!("a token with id \"{id}\" already exists"))
+        .hint(format!("take another one, or end that one by `edgeboot token delete {id}`"))
+}
+
+/// The tokens of a cluster, and why a Secret that is meant to be one is none.
+pub async fn standing(api: &dyn Api, deadline: &Deadline) -> Result<Vec<Result<StandingToken, String>>> {
+    let all = ObjectReference::secret(KUBE_SYSTEM, "");
+    let secrets = patiently(deadline, || api.list(&all)).await?;
+    Ok(secrets.iter().filter(|secret| token::is_token(secret)).map(token::from_secret).collect())
+}
+
+/// Ends a token.
+pub async fn remove(api: &dyn Api, id: &str, deadline: &Deadline) -> Result<()> {
+    let secret = ObjectReference::secret(KUBE_SYSTEM, &token::secret_name(id));
+    if patiently(deadline, || api.delete(&secret)).await?.is_yes() {
+        return Ok(());
+    }
+    let error = Error::host(format!("deleting the bootstrap token {id}")).because(format!("there is no {secret}"));
+    Err(error.hint("`edgeboot token list` shows those that are there"))
 }
 
 fn secret_of(token: &BootstrapToken) -> ObjectReference {

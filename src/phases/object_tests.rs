@@ -237,6 +237,33 @@ async fn tokens_and_certificates_are_uploaded_without_a_trace_of_the_secrets() {
     }
 }
 
+/// What `edgeboot token` does: a taken id is refused before anything is made, what is listed was made, and what is ended is gone.
+#[tokio::test]
+async fn tokens_come_and_go() {
+    let machine = machine();
+    let (api, now) = (machine.host().api.connect("", "").expect("a client"), "2026-11-21T08:46:57Z".parse().expect("a time"));
+    let deadline = || crate::host::Deadline::after(std::time::Duration::from_millis(20), "the API server");
+    let token = |text: &str| BootstrapToken {
+        token: Token::parse(text).expect("a token"),
+        description: "for a test".to_owned(),
+        ttl: std::time::Duration::from_secs(60),
+        usages: vec!["signing".to_owned()],
+        groups: vec![],
+    };
+    let (one, two) = (token("aaaaaa.0123456789abcdef"), token("bbbbbb.0123456789abcdef"));
+    bootstrap_token::make_new(api.as_ref(), std::slice::from_ref(&one), now, &deadline()).await.expect("made");
+    let error = bootstrap_token::make_new(api.as_ref(), &[two.clone(), one], now, &deadline()).await.expect_err("taken").render();
+    assert!(error.contains("a token with id \"aaaaaa\" already exists") && !error.contains("0123456789"), "{error}");
+    bootstrap_token::make_new(api.as_ref(), &[two], now, &deadline()).await.expect("made");
+    let standing = bootstrap_token::standing(api.as_ref(), &deadline()).await.expect("a list");
+    let ids: Vec<String> = standing.into_iter().map(|token| token.expect("a token").token.id).collect();
+    assert_eq!(ids, ["aaaaaa", "bbbbbb"]);
+    bootstrap_token::remove(api.as_ref(), "aaaaaa", &deadline()).await.expect("ended");
+    let error = bootstrap_token::remove(api.as_ref(), "aaaaaa", &deadline()).await.expect_err("gone").to_string();
+    assert_eq!(error, "deleting the bootstrap token aaaaaa: there is no Secret kube-system/bootstrap-token-aaaaaa");
+    assert_eq!(bootstrap_token::standing(api.as_ref(), &deadline()).await.expect("a list").len(), 1);
+}
+
 #[test]
 fn every_phase_gets_its_turn() {
     let table = super::table();

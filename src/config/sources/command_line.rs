@@ -37,8 +37,8 @@ pub enum FlagValue {
     Bool(bool),
     /// Names and values.
     Map(Vec<(String, String)>),
-    /// A list of one mapping of texts.
-    Item(Vec<(&'static str, String)>),
+    /// A list of one mapping.
+    Item(Vec<(&'static str, FlagValue)>),
 }
 
 /// The flags as documents of the stream.
@@ -98,8 +98,9 @@ impl FlagValue {
             FlagValue::Number(number) => Tree { place, value: Value::Number(number.into(), number.to_string()) },
             FlagValue::Bool(value) => Tree { place, value: Value::Bool(value) },
             FlagValue::Map(pairs) => fields(pairs),
-            FlagValue::Item(pairs) => {
-                let item = fields(pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
+            FlagValue::Item(fields) => {
+                let field = |(name, value): (&str, FlagValue)| (Key { name: name.to_owned(), place }, value.tree(place));
+                let item = Tree { place, value: Value::Map(fields.into_iter().map(field).collect()) };
                 Tree { place, value: Value::List(vec![item]) }
             }
         }
