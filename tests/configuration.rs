@@ -1,6 +1,8 @@
 //! Configurations as users write them, from files to the wish or to the exact text of what is wrong.
 
-use edgeboot::config::node::{Auto, NetworkComponent, Node, Role};
+use edgeboot::config::node::{
+    Auto, CertificatesFrom, Discovery, Introduction, Join, NetworkComponent, Node, OnExistingNode, Pins, Role, Secret,
+};
 use edgeboot::config::{Outcome, Wish, load};
 use edgeboot::error::{Error, Kind};
 use edgeboot::host::Root;
@@ -106,7 +108,7 @@ fn what_is_no_configuration_is_named() {
         (" \n\n", "error: this is empty @/etc/edgeboot/config.yaml"),
         ("controlPlane", "error: this is no configuration @1:1"),
         ("- role: controlPlane", "error: this is no configuration @1:1"),
-        ("role: worker", "error: joining a cluster is not part of this version of edgeboot @1:7"),
+        ("role: worker", "error: a worker needs to know where to `join` @1:7"),
         ("role: king", "error: `role`: `king` is none of `controlPlane`, `worker` @1:7"),
         (
             "role: controlplane",
@@ -122,7 +124,6 @@ fn what_is_no_configuration_is_named() {
             "role: controlPlane\nnetwork: {component: flannel}",
             "error: `network.component`: flannel is not part of this version of edgeboot @2:22",
         ),
-        ("role: controlPlane\njoin: {}", "error: `join`: joining a cluster is not part of this version of edgeboot @2:1"),
         (
             "role: controlPlane\nruntime: {config: \"a = [\"}",
             "error: `runtime.config`: this is not valid TOML: unclosed array, expected `]` @2:19",
@@ -433,7 +434,7 @@ fn higher_sources_replace_field_by_field() {
         ("/etc/edgeboot/config.d/40-d.yaml", ""),
         ("/etc/edgeboot/config.d/50.conf", "rubbish"),
         ("/etc/edgeboot/config.d/.50.yaml", "rubbish"),
-        ("/var/lib/edgeboot/recorded/init.yaml", "network: {component: bridge}\n"),
+        ("/var/lib/edgeboot/recorded/wish.yaml", "network: {component: bridge}\n"),
     ]);
     let outcome = machine.outcome().expect("good");
     let Wish::Node { node, origins, .. } = &outcome.wish else { panic!("no role") };
@@ -443,7 +444,7 @@ fn higher_sources_replace_field_by_field() {
     assert_eq!(node.cluster.pod_subnets[0].to_string(), "10.3.0.0/16");
     assert_eq!(node.network, NetworkComponent::Bridge);
     assert_eq!(origins["ClusterConfiguration.clusterName"], "/usr/lib/edgeboot/config.d/10-a.yaml:3:14");
-    assert_eq!(origins["NodeConfig.network.component"], "/var/lib/edgeboot/recorded/init.yaml:1:22");
+    assert_eq!(origins["NodeConfig.network.component"], "/var/lib/edgeboot/recorded/wish.yaml:1:22");
 }
 
 #[test]
@@ -522,6 +523,284 @@ fn what_an_image_brings_is_an_existing_runtime() {
         RuntimeSource::Existing
     );
     assert_eq!(node("role: controlPlane").runtime.source, RuntimeSource::Package);
+}
+
+const HASH: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const TOKEN: &str = "abcdef.0123456789abcdef";
+
+fn worker(join: &str) -> String {
+    format!("role: worker\njoin: {{{join}}}\n")
+}
+
+/// A JoinConfiguration; its first field stands in line 5.
+fn kubeadm_join(role: &str, fields: &str) -> String {
+    format!("role: {role}\n---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\n{fields}\n")
+}
+
+fn join_of(text: &str) -> Join {
+    node(text).join().unwrap_or_else(|| panic!("it founds\n{text}")).clone()
+}
+
+#[test]
+fn both_forms_say_where_to_join() {
+    let short = join_of(&worker(&format!("endpoints: ['10.0.0.1:6443'], token: {TOKEN}, caCertHashes: ['{HASH}']")));
+    let long = join_of(&kubeadm_join(
+        "worker",
+        &format!("discovery: {{bootstrapToken: {{apiServerEndpoint: '10.0.0.1:6443', token: {TOKEN}, caCertHashes: ['{HASH}']}}}}"),
+    ));
+    assert_eq!(short, long);
+    let Discovery::Token { endpoints, token, pins: Pins::Sha256(hashes) } = &short.discovery else { panic!("{short:?}") };
+    assert_eq!((endpoints[0].to_string().as_str(), hashes[0].to_string().as_str()), ("10.0.0.1:6443", HASH));
+    assert_eq!(short.introduction, Introduction::Token(token.clone()), "as kubeadm does, the same token");
+    assert_eq!((short.certificates, short.on_existing_node), (CertificatesFrom::Disk, OnExistingNode::Adopt));
+    assert_eq!(short.ca_cert_path, "/etc/kubernetes/pki/ca.crt");
+}
+
+#[test]
+fn a_joiner_has_kubeadms_defaults() {
+    let joins = format!("endpoints: [k8s.example.com], token: {TOKEN}, unsafeSkipCAVerification: true, keepEndpoint: true");
+    let worker = node(&worker(&joins));
+    assert!(worker.registration.taints.is_empty() && worker.bootstrap_tokens.is_empty() && worker.cluster.pod_subnets.is_empty());
+    assert_eq!((worker.network, &worker.advertise_address), (NetworkComponent::None, &Auto::Auto));
+    let join = worker.join().expect("it joins");
+    assert!(join.keep_endpoint);
+    let Discovery::Token { endpoints, pins: Pins::Unsafe, .. } = &join.discovery else { panic!("{join:?}") };
+    assert_eq!(endpoints[0].port, 6443, "the port may be left out");
+    let key = "ab".repeat(32);
+    let control_plane = node(&format!("role: controlPlane\njoin: {{{joins}, certificateKey: {key}, onExistingNode: fail}}\n"));
+    assert_eq!(control_plane.registration.taints.len(), 1);
+    let join = control_plane.join().expect("it joins");
+    assert!(matches!(&join.certificates, CertificatesFrom::Cluster(Secret::Known { value, .. }) if value.expose() == key));
+    assert_eq!(join.on_existing_node, OnExistingNode::Fail);
+}
+
+#[test]
+fn a_file_or_a_url_may_tell_of_the_cluster() {
+    for (said, expected) in [
+        ("/etc/cluster.conf", Discovery::File("/etc/cluster.conf".into())),
+        ("file:///etc/cluster.conf", Discovery::File("/etc/cluster.conf".into())),
+        ("https://example.com/cluster.conf", Discovery::Url("https://example.com/cluster.conf".to_owned())),
+    ] {
+        let short = join_of(&worker(&format!("discoveryFile: '{said}'")));
+        assert_eq!((&short.discovery, &short.introduction), (&expected, &Introduction::OfKubeconfig));
+        let with_token = join_of(&worker(&format!("discoveryFile: '{said}', token: {TOKEN}")));
+        let long = format!("discovery: {{file: {{kubeConfigPath: '{said}'}}, tlsBootstrapToken: {TOKEN}}}");
+        assert_eq!(join_of(&kubeadm_join("worker", &long)), with_token);
+        assert!(matches!(with_token.introduction, Introduction::Token(_)));
+    }
+}
+
+#[test]
+fn a_join_configuration_is_read_whole() {
+    let text = kubeadm_join(
+        "controlPlane",
+        &format!(
+            "caCertPath: /etc/pki/cluster.crt
+discovery:
+  bootstrapToken: {{apiServerEndpoint: '[fd00::1]:7443', token: {TOKEN}, caCertHashes: ['{upper}'], unsafeSkipCAVerification: true}}
+  tlsBootstrapToken: fedcba.0123456789abcdef
+controlPlane: {{localAPIEndpoint: {{advertiseAddress: 10.0.0.5, bindPort: 7443}}}}
+nodeRegistration: {{name: Edge-2, taints: [], kubeletExtraArgs: [{{name: v, value: '2'}}], ignorePreflightErrors: [Swap]}}
+patches: {{directory: /etc/patches}}
+skipPhases: [preflight]
+timeouts: {{tlsBootstrap: 7m0s}}
+dryRun: true",
+            upper = HASH.to_uppercase()
+        ),
+    );
+    let outcome = config(&text).expect("good");
+    assert!(outcome.warnings.is_empty(), "{:?}", outcome.warnings);
+    let Wish::Node { dry_run: true, node, .. } = outcome.wish else { panic!("a dry run") };
+    let join = node.join().expect("it joins");
+    assert!(matches!(&join.discovery, Discovery::Token { pins: Pins::Sha256(_), .. }), "a pin is looked at when there is one");
+    assert!(matches!(&join.introduction, Introduction::Token(token) if token.known().expect("here").id == "fedcba"));
+    assert_eq!(join.ca_cert_path, "/etc/pki/cluster.crt");
+    assert_eq!((node.bind_port, &node.advertise_address), (7443, &Auto::Set([10, 0, 0, 5].into())));
+    assert_eq!(node.registration.name, Auto::Set("edge-2".to_owned()));
+    assert!(node.registration.taints.is_empty());
+    assert_eq!((node.registration.kubelet_extra_args.len(), node.skip_phases.len(), node.patches.as_str()), (1, 1, "/etc/patches"));
+    assert_eq!(node.timeouts.tls_bootstrap.as_secs(), 420);
+}
+
+#[test]
+fn an_old_join_configuration_is_read_as_kubeadm_converts_it() {
+    let text = kubeadm_join(
+        "worker",
+        &format!(
+            "discovery: {{timeout: 9m0s, bootstrapToken: {{apiServerEndpoint: 'a.example:1', token: {TOKEN}, caCertHashes: ['{HASH}']}}}}
+nodeRegistration: {{kubeletExtraArgs: {{v: '2'}}}}
+timeouts: {{discovery: 1m}}"
+        ),
+    );
+    let outcome = config(&text.replace("v1beta4", "v1beta3")).expect("good");
+    assert_eq!(outcome.warnings[0].message, "v1beta3 has no `timeouts`; it is left out");
+    let node = node_of(outcome);
+    assert_eq!(node.timeouts.discovery.as_secs(), 540);
+    assert_eq!(node.registration.kubelet_extra_args[0].name, "v");
+}
+
+#[test]
+fn what_is_wrong_with_a_join_is_named() {
+    let good = format!("endpoints: [a.example], token: {TOKEN}, caCertHashes: ['{HASH}']");
+    let bootstrap = format!("apiServerEndpoint: 'a.example:1', token: {TOKEN}, caCertHashes: ['{HASH}']");
+    for (text, expected) in [
+        (worker(""), "error: `join` needs `endpoints`, or a `discoveryFile` @2:7"),
+        (worker("endpoints: []"), "error: `join` needs `endpoints`, or a `discoveryFile` @2:7"),
+        ("role: controlPlane\njoin: {}".to_owned(), "error: `join` needs `endpoints`, or a `discoveryFile` @2:7"),
+        (
+            worker("endpoints: [a_b], unsafeSkipCAVerification: true"),
+            "error: `join.endpoints`: `a_b` is not an endpoint such as 10.0.0.1:6443, [fd00::1]:6443 or k8s.example.com @2:20",
+        ),
+        (
+            worker("endpoints: [a.example], unsafeSkipCAVerification: true"),
+            "error: `join` needs a `token`, `tokenFrom` or `tokenFile` beside `endpoints` @2:7",
+        ),
+        (
+            worker(&format!("endpoints: [a.example], token: {TOKEN}")),
+            "error: without `join.caCertHashes` nobody can tell the cluster from another @2:7",
+        ),
+        (
+            worker(&format!("endpoints: [a.example], token: {TOKEN}, caCertHashes: [md5:00]")),
+            "error: `join.caCertHashes`: `md5:00` is not a hash such as sha256:1234…cdef, of 64 hexadecimal digits @2:79",
+        ),
+        (worker(&format!("{good}, discoveryFile: /a")), "error: `endpoints` and `discoveryFile` exclude each other @2:"),
+        (worker(&format!("{good}, discoverFile: /a")), "error: unknown field `join.discoverFile` @2:"),
+        (worker("discoveryFile: a"), "error: `join.discoveryFile`: `a` is not an absolute path @2:23"),
+        (worker("discoveryFile: 'http://a/b'"), "error: `join.discoveryFile`: `http://a/b` is not an https URL @2:23"),
+        (worker(&format!("{good}, certificateKey: {}", "ab".repeat(32))), "error: `certificateKey` is not for a worker @2:"),
+        (
+            worker(&format!("{good}, onExistingNode: kill")),
+            "error: `join.onExistingNode`: `kill` is none of `adopt`, `replace`, `fail` @2:",
+        ),
+        (
+            kubeadm_join("worker", "discovery: {}"),
+            "error: `discovery` needs a `bootstrapToken` with an `apiServerEndpoint`, or a `file` @3:1",
+        ),
+        (
+            kubeadm_join("controlPlane", "nodeRegistration: {name: a}"),
+            "error: `discovery` needs a `bootstrapToken` with an `apiServerEndpoint`, or a `file` @3:1",
+        ),
+        (
+            kubeadm_join("worker", &format!("discovery: {{bootstrapToken: {{{bootstrap}}}, file: {{kubeConfigPath: /a}}}}")),
+            "error: `discovery.bootstrapToken` and `discovery.file` exclude each other @5:",
+        ),
+        (
+            kubeadm_join("worker", &format!("discovery: {{bootstrapToken: {{{}}}}}", bootstrap.replace(":1'", "'"))),
+            "error: `discovery.bootstrapToken.apiServerEndpoint`: `a.example` has no port (did you mean `a.example:6443`?) @5:",
+        ),
+        (
+            kubeadm_join("worker", &format!("discovery: {{bootstrapToken: {{{bootstrap}}}}}\ncontrolPlane: {{}}")),
+            "error: `controlPlane` of JoinConfiguration is not for a worker @6:15",
+        ),
+        (
+            kubeadm_join("controlPlane", &format!("discovery: {{bootstrapToken: {{{bootstrap}}}}}\ncaCertPath: pki/ca.crt")),
+            "error: `caCertPath`: `pki/ca.crt` is not the absolute path of a .crt file @6:13",
+        ),
+        (
+            kubeadm_join(
+                "controlPlane",
+                &format!(
+                    "discovery: {{bootstrapToken: {{{bootstrap}}}}}\ncontrolPlane: {{localAPIEndpoint: {{advertiseAddress: '::1'}}}}"
+                ),
+            ),
+            "error: `controlPlane.localAPIEndpoint.advertiseAddress`: other machines do not reach this one by a loopback address @6:",
+        ),
+    ] {
+        let told = told(&text);
+        assert_eq!(told.len(), 1, "{text}: {told:?}");
+        assert!(told[0].starts_with(expected), "{text}: {told:?}\nexpected {expected}");
+    }
+}
+
+#[test]
+fn both_forms_in_one_source_are_a_finding_and_across_sources_the_higher_replaces() {
+    let long = format!(
+        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration
+discovery: {{bootstrapToken: {{apiServerEndpoint: '10.0.0.1:6443', token: {TOKEN}, caCertHashes: ['{HASH}']}}}}
+nodeRegistration: {{name: edge-1}}\n"
+    );
+    let both = refused(&format!("role: worker\njoin: {{endpoints: [10.0.0.2]}}\n---\n{long}"));
+    assert!(
+        both.contains(
+            "`discovery.bootstrapToken.apiServerEndpoint` of JoinConfiguration and `join.endpoints` of NodeConfig say the same thing"
+        ),
+        "{both}"
+    );
+    assert!(both.contains("the other stands in line 2"), "{both}");
+    // What only the one can say may stand beside what both can.
+    assert!(join_of(&format!("role: worker\njoin: {{keepEndpoint: true}}\n---\n{long}")).keep_endpoint);
+    let with = |higher: &str| {
+        let lower = format!("role: worker\n---\n{long}");
+        let machine = Machine::with(&[("/etc/edgeboot/config.yaml", lower.as_str()), ("/etc/edgeboot/config.d/10.yaml", higher)]);
+        node_of(machine.outcome().unwrap_or_else(|error| panic!("{}", error.render())))
+    };
+    let fresh = with("join: {token: fedcba.0123456789abcdef}\n");
+    let Discovery::Token { endpoints, token, pins: Pins::Sha256(_) } = &fresh.join().expect("it joins").discovery else { panic!() };
+    assert_eq!((endpoints[0].host.as_str(), token.known().expect("here").id.as_str()), ("10.0.0.1", "fedcba"));
+    assert_eq!(fresh.registration.name, Auto::Set("edge-1".to_owned()));
+    let file = with("join: {discoveryFile: /etc/cluster.conf}\n");
+    let join = file.join().expect("it joins");
+    assert_eq!((&join.discovery, &join.introduction), (&Discovery::File("/etc/cluster.conf".into()), &Introduction::OfKubeconfig));
+    let moved = with("join: {endpoints: [10.0.0.9, 10.0.0.8]}\n");
+    let Discovery::Token { endpoints, .. } = &moved.join().expect("it joins").discovery else { panic!() };
+    assert_eq!(endpoints.len(), 2);
+}
+
+#[test]
+fn what_is_for_the_founder_is_left_out_with_a_warning() {
+    let text = format!(
+        "{}network: {{component: bridge}}\nuploadCerts: true\n---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nclusterName: 5
+---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nbootstrapTokens: [{{tokenFrom: credential:gone}}]\n",
+        worker(&format!("endpoints: [a.example], token: {TOKEN}, caCertHashes: ['{HASH}']"))
+    );
+    let outcome = config(&text).expect("good");
+    let told: Vec<&str> = outcome.warnings.iter().map(|warning| warning.message.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "`network.component: bridge` is for one node, and this one joins others",
+            "`uploadCerts` is for the machine that founds the cluster; one that joins leaves it out",
+            "ClusterConfiguration is for the machine that founds the cluster; one that joins leaves it out",
+            "InitConfiguration is for the machine that founds the cluster; one that joins leaves it out",
+        ]
+    );
+    assert_eq!(node_of(outcome).cluster.name, "kubernetes");
+}
+
+#[test]
+fn a_joiners_secrets_come_from_credentials_and_may_be_gone_when_they_are_spent() {
+    let text = worker(&format!("endpoints: [a.example], tokenFrom: credential:edgeboot.token, caCertHashes: ['{HASH}']"));
+    let token = |files: &[(&str, &str)]| {
+        let machine = Machine::with(&[&[("/etc/edgeboot/config.yaml", text.as_str())], files].concat());
+        let node = node_of(machine.outcome().expect("good"));
+        let Some(Join { discovery: Discovery::Token { token, .. }, .. }) = node.join() else { panic!("{node:?}") };
+        token.clone()
+    };
+    let ours = "/var/lib/edgeboot/credentials/edgeboot.token";
+    let stored = token(&[(ours, TOKEN)]);
+    assert_eq!(
+        (stored.known().expect("here").id.as_str(), stored.credential().map(camino::Utf8Path::as_str)),
+        ("abcdef", Some(ours))
+    );
+    let fresh = ("/run/credentials/edgeboot.service/edgeboot.token", "fedcba.0123456789abcdef\n");
+    assert_eq!(token(&[(ours, TOKEN), fresh]).known().expect("here").id, "fedcba");
+    let gone = token(&[]).known().expect_err("gone");
+    assert_eq!((gone.kind(), gone.to_string()), (Kind::Rejected, format!("reading the token from {ours}: it is not there")));
+}
+
+#[test]
+fn a_joiners_error_shows_no_secret() {
+    for text in [
+        worker("endpoints: [a.example], token: ABCDEF.0123456789abcdef"),
+        worker("tlsBootstrapToken: ABCDEF.0123456789abcdef, certificateKey: 0123456789abcdef"),
+        kubeadm_join(
+            "worker",
+            "discovery:\n  tlsBootstrapToken: ABCDEF.0123456789abcdef\n  bootstrapToken:\n    token: 0123456789abcdef",
+        ),
+    ] {
+        let error = refused(&text);
+        assert_eq!(error.matches("0123456789abcdef").count(), error.matches("form abcdef.").count(), "{error}");
+    }
 }
 
 #[test]

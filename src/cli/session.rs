@@ -78,6 +78,8 @@ impl Session {
             }
             Wish::Node { node, .. } => *node,
         };
+        node.join()
+            .map_or(Ok(()), |_| Err(Error::config("joining a cluster").because("it is not part of this version of edgeboot")))?;
         for warning in &outcome.warnings {
             self.progress.say(&warning.render());
         }

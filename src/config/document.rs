@@ -8,7 +8,9 @@ use camino::Utf8PathBuf;
 
 use super::fields::Fields;
 use super::findings::{At, Findings, Level};
-use super::node::{NetworkComponent, ReadyWhen, Role, RuntimeSource, Swap};
+use super::kubeadm::AdmissionDocument;
+use super::node::{NetworkComponent, OnExistingNode, ReadyWhen, Role, RuntimeSource, Swap};
+use super::sources::secrets;
 use super::tree::Tree;
 use super::values;
 
@@ -19,6 +21,8 @@ pub struct NodeDocument {
     pub role: Option<At<Role>>,
     /// `package`: a folder or a tar.
     pub package: Option<At<Utf8PathBuf>>,
+    /// `join`.
+    pub join: Option<At<JoiningDocument>>,
     /// `uploadCerts`: kubeadm's flag of that name.
     pub upload_certs: Option<At<bool>>,
     /// `network.component`.
@@ -31,6 +35,17 @@ pub struct NodeDocument {
     pub host: HostDocument,
     /// `readyWhen`.
     pub ready_when: Option<At<ReadyWhen>>,
+}
+
+/// `NodeConfig.join`.
+#[derive(Debug, Default)]
+pub struct JoiningDocument {
+    /// What kubeadm's JoinConfiguration can say too.
+    pub admission: AdmissionDocument,
+    /// `keepEndpoint`.
+    pub keep_endpoint: Option<At<bool>>,
+    /// `onExistingNode`.
+    pub on_existing_node: Option<At<OnExistingNode>>,
 }
 
 /// `NodeConfig.host`.
@@ -57,6 +72,7 @@ impl NodeDocument {
         let mut document = NodeDocument {
             role: fields.parsed("role", values::one_of(&[("controlPlane", Role::ControlPlane), ("worker", Role::Worker)])),
             package: fields.parsed("package", values::absolute_path),
+            join: fields.section("join", joining),
             upload_certs: fields.flag("uploadCerts"),
             network: fields.section("network", network).and_then(|at| at.value),
             ready_when: fields.parsed(
@@ -75,11 +91,27 @@ impl NodeDocument {
             document.runtime_config = runtime.parsed("config", containerd_toml);
         });
         document.host = fields.section("host", host).map(|at| at.value).unwrap_or_default();
-        fields.later("join", "joining a cluster");
         fields.later("sources", "limiting the sources");
         fields.later("onMissing", "waiting for a configuration");
         fields.finish();
         document
+    }
+}
+
+fn joining(join: &Fields<'_>) -> JoiningDocument {
+    let reactions = [("adopt", OnExistingNode::Adopt), ("replace", OnExistingNode::Replace), ("fail", OnExistingNode::Fail)];
+    JoiningDocument {
+        admission: AdmissionDocument {
+            endpoints: join.texts_parsed("endpoints", values::endpoint),
+            token: secrets::read(join, &secrets::TOKEN, values::token),
+            hashes: join.texts_parsed("caCertHashes", values::public_key_hash),
+            skip_verification: join.flag("unsafeSkipCAVerification"),
+            file: join.parsed("discoveryFile", values::discovery_file),
+            tls_bootstrap_token: secrets::read(join, &secrets::TLS_BOOTSTRAP_TOKEN, values::token),
+            certificate_key: secrets::read(join, &secrets::CERTIFICATE_KEY, values::certificate_key),
+        },
+        keep_endpoint: join.flag("keepEndpoint"),
+        on_existing_node: join.parsed("onExistingNode", values::one_of(&reactions)),
     }
 }
 

@@ -3,6 +3,7 @@
 //! place only.
 
 use super::findings::{Findings, Place, did_you_mean};
+use super::forms;
 use super::kubeadm;
 use super::tree::{Key, Tree, Value};
 
@@ -42,13 +43,6 @@ const IGNORED: &[&str] = &["ResetConfiguration", "UpgradeConfiguration"];
 const MIGRATED_BY: &[(&str, &str)] =
     &[("v1alpha1", "v1.11"), ("v1alpha2", "v1.12"), ("v1alpha3", "v1.14"), ("v1beta1", "v1.15"), ("v1beta2", "v1.22")];
 
-/// Fields that say the same thing in several forms.
-const FORMS: &[&[&str]] = &[
-    &["token", "tokenFrom", "tokenFile"],
-    &["certificateKey", "certificateKeyFrom", "certificateKeyFile"],
-    &["local", "external"],
-];
-
 impl Kind {
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -87,6 +81,10 @@ impl Layer {
         });
         &mut self.documents[index].1
     }
+    /// Whether a machine of this configuration joins a cluster; otherwise it founds one.
+    pub fn joins(&self) -> bool {
+        self.get(Kind::Join).is_some() || self.get(Kind::Node).is_some_and(|node| node.at(&["join"]).is_some())
+    }
     /// All documents.
     pub fn documents(&self) -> &[(Kind, Tree)] {
         &self.documents
@@ -117,11 +115,13 @@ impl Layer {
             inner.set("controlPlaneComponentHealthCheck", timeout);
             timeouts.set("timeouts", inner);
         }
+        forms::refuse_both(&layer, findings);
         layer
     }
 
     /// Lays `higher` over this one.
     pub fn lay(&mut self, higher: Layer) {
+        forms::drop_replaced(self, &higher);
         for (kind, tree) in higher.documents {
             let target = self.get_or_insert(kind, tree.place);
             let lower = std::mem::replace(target, Tree::empty_map(tree.place));
@@ -135,7 +135,7 @@ fn merge(lower: Tree, higher: Tree) -> Tree {
     let place = higher.place;
     match (lower.value, higher.value) {
         (Value::Map(mut fields), Value::Map(news)) => {
-            fields.retain(|(lower, _)| !news.iter().any(|(higher, _)| is_other_form(&lower.name, &higher.name)));
+            fields.retain(|(lower, _)| !news.iter().any(|(higher, _)| forms::is_other_form(&lower.name, &higher.name)));
             for (key, tree) in news {
                 lay_field(&mut fields, key, tree);
             }
@@ -143,11 +143,6 @@ fn merge(lower: Tree, higher: Tree) -> Tree {
         }
         (_, value) => Tree { place, value },
     }
-}
-
-/// Two forms of one thing: the higher layer replaces the lower one in either form.
-fn is_other_form(one: &str, other: &str) -> bool {
-    one != other && FORMS.iter().any(|forms| forms.contains(&one) && forms.contains(&other))
 }
 
 fn lay_field(fields: &mut Vec<(Key, Tree)>, mut key: Key, tree: Tree) {

@@ -5,6 +5,7 @@ pub mod check;
 pub mod document;
 pub mod fields;
 pub mod findings;
+pub mod forms;
 pub mod kubeadm;
 pub mod layer;
 pub mod node;
@@ -21,7 +22,7 @@ use crate::host::Root;
 
 use document::NodeDocument;
 use findings::{Finding, Findings, Level, Place, SourceId, SourceText};
-use kubeadm::{ClusterDocument, InitDocument};
+use kubeadm::{ClusterDocument, InitDocument, JoinDocument};
 use layer::{Kind, Layer};
 use node::Node;
 use sources::{Found, Gathered, Sort};
@@ -59,7 +60,7 @@ pub enum Wish {
     Node {
         /// The whole wish.
         node: Box<Node>,
-        /// `InitConfiguration.dryRun`.
+        /// `dryRun` of InitConfiguration or JoinConfiguration.
         dry_run: bool,
         /// For each field that was said, where: `file:line:column`.
         origins: BTreeMap<String, String>,
@@ -116,14 +117,17 @@ pub fn judge(root: &Root, gathered: Vec<Gathered>) -> Result<Judged> {
     let read = Stream::of(gathered, &findings);
     let Stream { texts, mut layer, failed_sources } = read;
     let secrets = sources::secrets::resolve(root, &mut layer, &texts, &findings);
+    // As in kubeadm, a machine that joins does not even look into what is for the one that founds.
+    let founder = |kind| layer.get(kind).filter(|_| !layer.joins());
     let documents = check::Documents {
         node: NodeDocument::read(layer.get(Kind::Node), &findings),
-        init: InitDocument::read(layer.get(Kind::Init), &findings),
-        cluster: ClusterDocument::read(layer.get(Kind::Cluster), &findings),
+        init: InitDocument::read(founder(Kind::Init), &findings),
+        cluster: ClusterDocument::read(founder(Kind::Cluster), &findings),
+        join: JoinDocument::read(layer.get(Kind::Join), &findings),
         layer: &layer,
     };
     let node = check::check(&documents, &findings);
-    let dry_run = documents.init.dry_run.is_some_and(|at| at.value);
+    let dry_run = documents.machine().dry_run.as_ref().is_some_and(|at| at.value);
     let findings = findings.told(&texts);
     if findings.iter().all(|finding| finding.level != Level::Error) {
         secrets?;

@@ -20,7 +20,7 @@ pub use cluster::{
     LocalEtcd,
 };
 pub use join::{CertificatesFrom, Discovery, Entry, Introduction, Join, OnExistingNode, Pins, PublicKeyHash};
-pub use secret::{BootstrapToken, CertificateKey, Token};
+pub use secret::{BootstrapToken, CertificateKey, Secret, Token};
 
 /// What the machine becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -85,6 +85,19 @@ impl Tree {
             _ => None,
         }
     }
+    /// The field at the end of that path, when it is said.
+    pub fn at(&self, path: &[&str]) -> Option<&Tree> {
+        path.iter().try_fold(self, |tree, name| tree.field(name)).filter(|tree| tree.value != Value::Null)
+    }
+    /// The field at the end of that path, to be changed.
+    pub fn at_mut(&mut self, path: &[&str]) -> Option<&mut Tree> {
+        path.iter().try_fold(self, |tree, name| tree.field_mut(name))
+    }
+    /// Takes the field at the end of that path out.
+    pub fn take_at(&mut self, path: &[&str]) -> Option<(Key, Tree)> {
+        let (last, parents) = path.split_last()?;
+        self.at_mut(parents)?.take(last)
+    }
     /// Takes the field of that name out.
     pub fn take(&mut self, name: &str) -> Option<(Key, Tree)> {
         let Value::Map(fields) = &mut self.value else { return None };

@@ -7,7 +7,9 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use ipnet::IpNet;
 
-use super::node::{CertificateKey, KeyAlgorithm, Token};
+use crate::k8s::names;
+
+use super::node::{CertificateKey, Discovery, Endpoint, KeyAlgorithm, PublicKeyHash, Token};
 
 /// An address.
 pub fn address(text: &str) -> Result<IpAddr, String> {
@@ -133,6 +135,47 @@ pub fn host_port(text: &str) -> Result<(String, Option<u16>), String> {
     let port = port_text.filter(|text| !text.is_empty()).map(number).transpose()?;
     let is_host = host.parse::<IpAddr>().is_ok() || is_subdomain(host);
     is_host.then(|| (host.to_owned(), port)).ok_or_else(wrong)
+}
+
+/// The endpoint of an API server; without a port, 6443 is meant.
+pub fn endpoint(text: &str) -> Result<Endpoint, String> {
+    host_port(text).map(|(host, port)| Endpoint { host, port: port.unwrap_or(names::API_SERVER_PORT) })
+}
+
+/// The same as kubeadm reads it: with a port.
+pub fn endpoint_with_port(text: &str) -> Result<Endpoint, String> {
+    match host_port(text)? {
+        (host, Some(port)) => Ok(Endpoint { host, port }),
+        (host, None) => Err(format!("`{text}` has no port (did you mean `{}`?)", Endpoint { host, port: names::API_SERVER_PORT })),
+    }
+}
+
+/// The hash of a CA's public key (kubeadm's `pubkeypin`).
+pub fn public_key_hash(text: &str) -> Result<PublicKeyHash, String> {
+    let lower = text.to_ascii_lowercase();
+    PublicKeyHash::parse(&lower).ok_or_else(|| match lower.split_once(':') {
+        Some(("sha256", _)) => format!("`{text}` is not `sha256:` and 64 hexadecimal digits"),
+        _ => format!("`{text}` is not a hash such as sha256:1234…cdef, of 64 hexadecimal digits"),
+    })
+}
+
+/// A kubeconfig that tells of a cluster: an absolute path (kubeadm's `file://` too) or an https URL.
+pub fn discovery_file(text: &str) -> Result<Discovery, String> {
+    let path = text.strip_prefix("file://").unwrap_or(text);
+    match path.split_once("://") {
+        Some(("https", rest)) if !rest.is_empty() && !rest.contains(char::is_whitespace) => Ok(Discovery::Url(text.to_owned())),
+        Some(("https", _)) => Err(format!("`{text}` is not a URL such as https://example.com/cluster.conf")),
+        Some(_) => Err(format!("`{text}` is not an https URL")),
+        None => absolute_path(path).map(Discovery::File),
+    }
+}
+
+/// The path of the cluster's CA certificate (kubeadm's `ValidateJoinConfiguration`).
+pub fn ca_cert_path(text: &str) -> Result<Utf8PathBuf, String> {
+    absolute_path(text)
+        .ok()
+        .filter(|path| path.extension() == Some("crt"))
+        .ok_or_else(|| format!("`{text}` is not the absolute path of a .crt file"))
 }
 
 /// An absolute path.

@@ -8,6 +8,8 @@ pub const KUBERNETES_STAGING_DIR: &str = "/etc/kubernetes/tmp";
 pub const MANIFESTS_DIR: &str = "/etc/kubernetes/manifests";
 /// The default certificates folder.
 pub const PKI_DIR: &str = "/etc/kubernetes/pki";
+/// The cluster's CA certificate, where every node has it.
+pub const CA_CERT: &str = "/etc/kubernetes/pki/ca.crt";
 /// The administrator's kubeconfig.
 pub const ADMIN_CONF: &str = "/etc/kubernetes/admin.conf";
 /// The kubeconfig of `system:masters`, on the init node only.

@@ -3,6 +3,7 @@
 //! document without an error becomes a [`Node`].
 
 mod cluster;
+mod join;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,7 +16,7 @@ use crate::k8s::names;
 use super::document::NodeDocument;
 use super::fields::to_json;
 use super::findings::{At, Findings};
-use super::kubeadm::{ClusterDocument, InitDocument, TokenDocument};
+use super::kubeadm::{ClusterDocument, InitDocument, JoinDocument, MachineDocument, RegistrationDocument, TokenDocument};
 use super::layer::{Kind, Layer};
 use super::node::{
     Auto, BootstrapToken, Entry, HostWish, NetworkComponent, Node, NodeRegistration, ReadyWhen, Role, Runtime, RuntimeSource, Swap,
@@ -31,8 +32,17 @@ pub struct Documents<'a> {
     pub init: InitDocument,
     /// kubeadm's.
     pub cluster: ClusterDocument,
+    /// kubeadm's.
+    pub join: JoinDocument,
     /// The trees, for what is passed through.
     pub layer: &'a Layer,
+}
+
+impl Documents<'_> {
+    /// What is said of this machine, whether it joins or founds.
+    pub fn machine(&self) -> &MachineDocument {
+        if self.layer.joins() { &self.join.machine } else { &self.init.machine }
+    }
 }
 
 /// What came of it.
@@ -53,48 +63,61 @@ const TIME_WAIT: Duration = Duration::from_secs(20);
 
 /// Checks the documents.
 pub fn check(documents: &Documents<'_>, findings: &Findings) -> Checked {
-    let Documents { node, init, cluster, layer } = documents;
-    if let Some(role) = node.role.as_ref().filter(|role| role.value == Role::Worker) {
-        findings.error_with_help(
-            role.place,
-            "joining a cluster is not part of this version of edgeboot",
-            "`role: controlPlane` founds a cluster of its own",
-        );
-        return Checked::Wrong;
+    let Documents { node, init, cluster, layer, .. } = documents;
+    let machine = documents.machine();
+    let joins = layer.joins();
+    let entry = if joins { join::entry(documents, findings) } else { founding(node, findings) };
+    if joins {
+        join::check_leftovers(documents, findings);
     }
-    if let Some(join) = layer.get(Kind::Join) {
-        findings.error(join.place, "JoinConfiguration: joining a cluster is not part of this version of edgeboot");
-    }
-    let network = node.network.as_ref().map_or(NetworkComponent::Bridge, |at| at.value);
-    let bind_port = init.bind_port.as_ref().map_or(names::API_SERVER_PORT, |at| at.value);
-    let runtime_source = runtime_source(documents, findings);
+    let role = node.role.as_ref().map_or(Role::ControlPlane, |role| role.value);
+    // A joiner's network is the cluster's: nothing of it is this machine's to say.
+    let network = node
+        .network
+        .as_ref()
+        .filter(|_| !joins)
+        .map_or(if joins { NetworkComponent::None } else { NetworkComponent::Bridge }, |at| at.value);
+    let bind_port = machine.bind_port.as_ref().map_or(names::API_SERVER_PORT, |at| at.value);
     let wish = Node {
-        role: Role::ControlPlane,
-        entry: Entry::Init,
+        role,
+        entry: entry.clone().unwrap_or(Entry::Init),
         package: node.package.as_ref().map_or_else(|| names::PACKAGE_BAKED.into(), |at| at.value.clone()),
         cluster: cluster::check(cluster, network, bind_port, findings),
-        registration: registration(init, findings),
-        advertise_address: advertise_address(init, findings),
+        registration: registration(&machine.registration, role, findings),
+        advertise_address: advertise_address(documents, findings),
         bind_port,
         bootstrap_tokens: init.bootstrap_tokens.iter().filter_map(|token| bootstrap_token(token, findings)).collect(),
-        upload_certs: node.upload_certs.as_ref().is_some_and(|at| at.value),
+        upload_certs: !joins && node.upload_certs.as_ref().is_some_and(|at| at.value),
         certificate_key: init.certificate_key.as_ref().map_or(Auto::Auto, |at| Auto::Set(at.value.clone())),
-        patches: init.patches.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
-        skip_phases: texts(init.skip_phases.as_ref()),
-        timeouts: timeouts(init),
+        patches: machine.patches.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
+        skip_phases: texts(machine.skip_phases.as_ref()),
+        timeouts: timeouts(machine),
         network,
         runtime: Runtime {
-            source: runtime_source,
+            source: runtime_source(documents, findings),
             config: node.runtime_config.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
         },
         host: host(node),
         ready_when: node.ready_when.as_ref().map_or(ReadyWhen::NodeReady, |at| at.value),
         kubelet_configuration: passed_through(layer, Kind::Kubelet, findings),
-        kube_proxy_configuration: passed_through(layer, Kind::KubeProxy, findings),
+        kube_proxy_configuration: if joins { Map::new() } else { passed_through(layer, Kind::KubeProxy, findings) },
     };
     two_tokens(&init.bootstrap_tokens, findings);
     // Without a role all of it is checked nevertheless: it may be a part of a configuration, or a file for `edgeboot init --config`.
-    if node.role.is_some() { Checked::Node(Box::new(wish)) } else { Checked::Nothing }
+    match (&node.role, entry) {
+        (Some(_), Some(_)) => Checked::Node(Box::new(wish)),
+        (Some(_), None) => Checked::Wrong,
+        (None, _) => Checked::Nothing,
+    }
+}
+
+/// Who is not told where to join founds a cluster; a worker cannot.
+fn founding(node: &NodeDocument, findings: &Findings) -> Option<Entry> {
+    let Some(role) = node.role.as_ref().filter(|role| role.value == Role::Worker) else { return Some(Entry::Init) };
+    let help =
+        "say `join: {endpoints: …, token: …, caCertHashes: …}`, or add a JoinConfiguration; `role: controlPlane` founds a cluster";
+    findings.error_with_help(role.place, "a worker needs to know where to `join`", help);
+    None
 }
 
 fn texts(said: Option<&At<Vec<At<String>>>>) -> Vec<String> {
@@ -103,7 +126,7 @@ fn texts(said: Option<&At<Vec<At<String>>>>) -> Vec<String> {
 
 /// A socket that is not containerd's belongs to a runtime that the image brings.
 fn runtime_source(documents: &Documents<'_>, findings: &Findings) -> RuntimeSource {
-    let socket = documents.init.registration.cri_socket.as_ref();
+    let socket = documents.machine().registration.cri_socket.as_ref();
     let foreign = socket.filter(|at| !is_our_socket(&at.value));
     match (&documents.node.runtime_source, foreign) {
         (Some(At { value: RuntimeSource::Package, .. }), Some(socket)) => {
@@ -121,10 +144,9 @@ fn is_our_socket(socket: &str) -> bool {
     socket == names::CRI_SOCKET || socket.strip_prefix("unix://") == Some(names::CONTAINERD_SOCKET)
 }
 
-fn registration(init: &InitDocument, findings: &Findings) -> NodeRegistration {
-    let said = &init.registration;
-    let default_taint =
-        || vec![Taint { key: names::LABEL_CONTROL_PLANE.into(), value: String::new(), effect: "NoSchedule".into() }];
+fn registration(said: &RegistrationDocument, role: Role, findings: &Findings) -> NodeRegistration {
+    let taint = || Taint { key: names::LABEL_CONTROL_PLANE.into(), value: String::new(), effect: "NoSchedule".into() };
+    let default_taints = || if role == Role::ControlPlane { vec![taint()] } else { Vec::new() };
     let ignored: BTreeSet<String> = texts(said.ignore_preflight_errors.as_ref()).iter().map(|name| name.to_lowercase()).collect();
     if let Some(at) = &said.ignore_preflight_errors
         && ignored.contains("all")
@@ -135,7 +157,7 @@ fn registration(init: &InitDocument, findings: &Findings) -> NodeRegistration {
     NodeRegistration {
         name: said.name.as_ref().map_or(Auto::Auto, |at| Auto::Set(at.value.clone())),
         cri_socket: said.cri_socket.as_ref().map_or_else(|| names::CRI_SOCKET.to_owned(), |at| at.value.clone()),
-        taints: said.taints.as_ref().map_or_else(default_taint, |at| at.value.clone()),
+        taints: said.taints.as_ref().map_or_else(default_taints, |at| at.value.clone()),
         kubelet_extra_args: said.kubelet_extra_args.clone(),
         ignore_preflight_errors: ignored.into_iter().collect(),
         image_pull_policy: said.image_pull_policy.as_ref().map_or("IfNotPresent", |at| at.value).to_owned(),
@@ -144,8 +166,8 @@ fn registration(init: &InitDocument, findings: &Findings) -> NodeRegistration {
 }
 
 /// `0.0.0.0` and `::` mean: choose (kubeadm's `ChooseAPIServerBindAddress`).
-fn advertise_address(init: &InitDocument, findings: &Findings) -> Auto<IpAddr> {
-    let Some(At { value, place }) = &init.advertise_address else { return Auto::Auto };
+fn advertise_address(documents: &Documents<'_>, findings: &Findings) -> Auto<IpAddr> {
+    let Some(At { value, place }) = &documents.machine().advertise_address else { return Auto::Auto };
     let unusable = match value {
         address if address.is_unspecified() => return Auto::Auto,
         address if address.is_loopback() => "other machines do not reach this one by a loopback address",
@@ -154,7 +176,8 @@ fn advertise_address(init: &InitDocument, findings: &Findings) -> Auto<IpAddr> {
         IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address is not for serving",
         address => return Auto::Set(*address),
     };
-    findings.error(*place, format!("`localAPIEndpoint.advertiseAddress`: {unusable}"));
+    let parent = if documents.layer.joins() { "controlPlane." } else { "" };
+    findings.error(*place, format!("`{parent}localAPIEndpoint.advertiseAddress`: {unusable}"));
     Auto::Auto
 }
 
@@ -222,9 +245,9 @@ fn two_tokens(tokens: &[TokenDocument], findings: &Findings) {
     }
 }
 
-fn timeouts(init: &InitDocument) -> Timeouts {
+fn timeouts(machine: &MachineDocument) -> Timeouts {
     let default = Timeouts::default();
-    let said = |name: &str, default: Duration| init.timeouts.get(name).copied().unwrap_or(default);
+    let said = |name: &str, default: Duration| machine.timeouts.get(name).copied().unwrap_or(default);
     Timeouts {
         control_plane_component_health_check: said(
             "controlPlaneComponentHealthCheck",

@@ -3,6 +3,7 @@
 //! from `cmd/kubeadm/app/apis/kubeadm/v1beta4/types.go` and `…/validation/validation.go` of v1.36.
 
 mod cluster;
+mod join;
 mod v1beta3;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use super::tree::Tree;
 use super::values;
 
 pub use cluster::{ClusterDocument, ExternalEtcdDocument, LocalEtcdDocument};
+pub use join::{AdmissionDocument, JoinDocument};
 pub use v1beta3::from_v1beta3;
 
 /// `InitConfiguration`.
@@ -25,6 +27,15 @@ pub use v1beta3::from_v1beta3;
 pub struct InitDocument {
     /// `bootstrapTokens`.
     pub bootstrap_tokens: Vec<TokenDocument>,
+    /// `certificateKey`.
+    pub certificate_key: Option<At<CertificateKey>>,
+    /// What it says of this machine.
+    pub machine: MachineDocument,
+}
+
+/// What `InitConfiguration` and `JoinConfiguration` say alike of this machine.
+#[derive(Debug, Default)]
+pub struct MachineDocument {
     /// `dryRun`.
     pub dry_run: Option<At<bool>>,
     /// `nodeRegistration`.
@@ -33,8 +44,6 @@ pub struct InitDocument {
     pub advertise_address: Option<At<IpAddr>>,
     /// `localAPIEndpoint.bindPort`.
     pub bind_port: Option<At<u16>>,
-    /// `certificateKey`.
-    pub certificate_key: Option<At<CertificateKey>>,
     /// `skipPhases`.
     pub skip_phases: Option<At<Vec<At<String>>>>,
     /// `patches.directory`.
@@ -89,30 +98,44 @@ impl InitDocument {
         };
         let mut document = InitDocument {
             bootstrap_tokens: fields.sections("bootstrapTokens", |item| Some(token(item))).map(|at| at.value).unwrap_or_default(),
-            dry_run: fields.flag("dryRun"),
-            registration: fields.section("nodeRegistration", registration).map(|at| at.value).unwrap_or_default(),
             certificate_key: fields.parsed("certificateKey", values::certificate_key),
-            skip_phases: fields.texts("skipPhases"),
-            patches: fields
-                .section("patches", |patches| patches.parsed("directory", values::absolute_path))
-                .and_then(|at| at.value),
-            ..InitDocument::default()
+            machine: MachineDocument::read(&fields),
         };
-        fields.section("localAPIEndpoint", |endpoint| {
-            document.advertise_address = endpoint.parsed("advertiseAddress", values::address);
-            document.bind_port =
-                endpoint.number("bindPort", bind_port).and_then(|at| at.value.map(|value| At { value, place: at.place }));
-        });
-        fields.section("timeouts", |timeouts| {
-            for name in TIMEOUTS {
-                document.timeouts.extend(timeouts.parsed(name, values::duration).map(|at| (name, at.value)));
-            }
-        });
+        document.machine.read_endpoint(&fields);
         for form in ["certificateKeyFrom", "certificateKeyFile"] {
             fields.raw(form);
         }
         fields.finish();
         document
+    }
+}
+
+impl MachineDocument {
+    /// Reads it, but for the endpoint.
+    fn read(fields: &Fields<'_>) -> MachineDocument {
+        let patches = fields.section("patches", |patches| patches.parsed("directory", values::absolute_path));
+        let mut document = MachineDocument {
+            dry_run: fields.flag("dryRun"),
+            registration: fields.section("nodeRegistration", registration).map(|at| at.value).unwrap_or_default(),
+            skip_phases: fields.texts("skipPhases"),
+            patches: patches.and_then(|at| at.value),
+            ..MachineDocument::default()
+        };
+        fields.section("timeouts", |timeouts| {
+            for name in TIMEOUTS {
+                document.timeouts.extend(timeouts.parsed(name, values::duration).map(|at| (name, at.value)));
+            }
+        });
+        document
+    }
+
+    /// Reads `localAPIEndpoint`, wherever it stands.
+    fn read_endpoint(&mut self, fields: &Fields<'_>) {
+        fields.section("localAPIEndpoint", |endpoint| {
+            self.advertise_address = endpoint.parsed("advertiseAddress", values::address);
+            self.bind_port =
+                endpoint.number("bindPort", bind_port).and_then(|at| at.value.map(|value| At { value, place: at.place }));
+        });
     }
 }
 

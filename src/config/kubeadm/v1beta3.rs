@@ -1,6 +1,6 @@
 //! kubeadm.k8s.io/v1beta3 documents, brought into the form of v1beta4 before anything else looks at them
-//! (`cmd/kubeadm/app/apis/kubeadm/v1beta3/conversion.go`): flags that are a mapping become a sorted list, and the API server's timeout
-//! moves to the timeouts. What v1beta3 does not know is left out with a warning, as kubeadm does.
+//! (`cmd/kubeadm/app/apis/kubeadm/v1beta3/conversion.go`): flags that are a mapping become a sorted list, and the timeouts of the API
+//! server and of discovery move to the timeouts. What v1beta3 does not know is left out with a warning, as kubeadm does.
 
 use crate::config::findings::{Findings, Level, Place};
 use crate::config::layer::Kind;
@@ -13,6 +13,7 @@ const ARGUMENTS: &[(Kind, &[&str])] = &[
     (Kind::Cluster, &["scheduler", "extraArgs"]),
     (Kind::Cluster, &["etcd", "local", "extraArgs"]),
     (Kind::Init, &["nodeRegistration", "kubeletExtraArgs"]),
+    (Kind::Join, &["nodeRegistration", "kubeletExtraArgs"]),
 ];
 
 /// What v1beta4 brought.
@@ -20,6 +21,9 @@ const NEWER: &[(Kind, &[&str])] = &[
     (Kind::Init, &["dryRun"]),
     (Kind::Init, &["timeouts"]),
     (Kind::Init, &["nodeRegistration", "imagePullSerial"]),
+    (Kind::Join, &["dryRun"]),
+    (Kind::Join, &["timeouts"]),
+    (Kind::Join, &["nodeRegistration", "imagePullSerial"]),
     (Kind::Cluster, &["encryptionAlgorithm"]),
     (Kind::Cluster, &["certificateValidityPeriod"]),
     (Kind::Cluster, &["caCertificateValidityPeriod"]),
@@ -35,29 +39,27 @@ const NEWER: &[(Kind, &[&str])] = &[
 /// Brings a document into the form of v1beta4. What is returned is the API server's timeout, which belongs to another document.
 pub fn from_v1beta3(kind: Kind, tree: &mut Tree, findings: &Findings) -> Option<Tree> {
     for (_, path) in NEWER.iter().filter(|(of, _)| *of == kind) {
-        if let Some((key, _)) = take(tree, path) {
+        if let Some((key, _)) = tree.take_at(path) {
             let message = format!("v1beta3 has no `{}`; it is left out", path.join("."));
             findings.note(Level::Warning, key.place, message, "write `apiVersion: kubeadm.k8s.io/v1beta4`");
         }
     }
     for (_, path) in ARGUMENTS.iter().filter(|(of, _)| *of == kind) {
-        if let Some(arguments) = find(tree, path) {
+        if let Some(arguments) = tree.at_mut(path) {
             sort_arguments(arguments, path, findings);
         }
+    }
+    if kind == Kind::Join
+        && let Some((_, timeout)) = tree.take_at(&["discovery", "timeout"])
+    {
+        let mut timeouts = Tree::empty_map(timeout.place);
+        timeouts.set("discovery", timeout);
+        tree.set("timeouts", timeouts);
     }
     if kind != Kind::Cluster {
         return None;
     }
-    take(tree, &["apiServer", "timeoutForControlPlane"]).map(|(_, timeout)| timeout)
-}
-
-fn find<'a>(tree: &'a mut Tree, path: &[&str]) -> Option<&'a mut Tree> {
-    path.iter().try_fold(tree, |tree, name| tree.field_mut(name))
-}
-
-fn take(tree: &mut Tree, path: &[&str]) -> Option<(Key, Tree)> {
-    let (last, parents) = path.split_last()?;
-    find(tree, parents)?.take(last)
+    tree.take_at(&["apiServer", "timeoutForControlPlane"]).map(|(_, timeout)| timeout)
 }
 
 /// A mapping of flags as a list of names and values, sorted by name.

@@ -5,7 +5,7 @@ use camino::Utf8PathBuf;
 use serde::Serialize;
 
 use super::cluster::Endpoint;
-use super::secret::{CertificateKey, Token};
+use super::secret::{CertificateKey, Secret, Token};
 
 /// How this machine comes to its cluster.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -27,6 +27,8 @@ pub struct Join {
     pub introduction: Introduction,
     /// Where a control plane has the cluster's keys from; meaningless for a worker.
     pub certificates: CertificatesFrom,
+    /// Where the cluster's CA certificate is placed: kubeadm's `caCertPath`, `/etc/kubernetes/pki/ca.crt` by default.
+    pub ca_cert_path: Utf8PathBuf,
     /// Stay on the endpoint that was given, not on the one that the cluster names: sites behind NAT. False by default.
     pub keep_endpoint: bool,
     /// What to do when a node of our name is in the cluster and is not us. `Adopt` by default.
@@ -42,7 +44,7 @@ pub enum Discovery {
         /// Tried side by side; at least one.
         endpoints: Vec<Endpoint>,
         /// Signs the cluster-info.
-        token: Token,
+        token: Secret<Token>,
         /// Hashes of the CA's public key, any of which will do.
         pins: Pins,
     },
@@ -93,7 +95,7 @@ impl From<PublicKeyHash> for String {
 #[serde(rename_all = "camelCase")]
 pub enum Introduction {
     /// A bootstrap token: kubeadm's default is the one of the discovery.
-    Token(Token),
+    Token(Secret<Token>),
     /// The credentials in the kubeconfig of the discovery.
     OfKubeconfig,
 }
@@ -105,7 +107,7 @@ pub enum CertificatesFrom {
     /// They lie in the certificates folder already.
     Disk,
     /// The Secret `kubeadm-certs`, encrypted with this key (kubeadm's `certificateKey`).
-    Cluster(CertificateKey),
+    Cluster(Secret<CertificateKey>),
 }
 
 /// What happens when a node of our name is in the cluster already.

@@ -3,8 +3,59 @@
 use std::fmt;
 use std::time::Duration;
 
+use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// A secret that a joining machine uses once, and which may be gone when it was: a machine that has joined needs it no more.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Secret<T> {
+    /// It is here.
+    Known {
+        /// The secret.
+        value: T,
+        /// The file in edgeboot's own folder that holds it, to be deleted when the secret is spent; none where it is not ours.
+        credential: Option<Utf8PathBuf>,
+    },
+    /// The file that held it is not there (any more).
+    Gone {
+        /// What it is, for instance `token`.
+        what: &'static str,
+        /// The file.
+        path: Utf8PathBuf,
+    },
+}
+
+impl<T> Secret<T> {
+    /// The secret; a machine that needs it and has it not cannot join.
+    pub fn known(&self) -> Result<&T> {
+        match self {
+            Secret::Known { value, .. } => Ok(value),
+            Secret::Gone { what, path } => Err(Error::rejected(format!("reading the {what} from {path}"))
+                .because("it is not there")
+                .hint("put it there again, 0600, or say it anew by `edgeboot join`")),
+        }
+    }
+    /// The file in edgeboot's own folder that holds it.
+    pub fn credential(&self) -> Option<&Utf8Path> {
+        match self {
+            Secret::Known { credential, .. } => credential.as_deref(),
+            Secret::Gone { .. } => None,
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for Secret<T> {
+    /// As the secret itself, which shows nothing secret.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Secret::Known { value, .. } => value.serialize(serializer),
+            Secret::Gone { .. } => serializer.serialize_none(),
+        }
+    }
+}
 
 /// A bootstrap token `abcdef.0123456789abcdef`. The secret half is never printed.
 #[derive(Clone)]

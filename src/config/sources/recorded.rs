@@ -1,4 +1,4 @@
-//! What `edgeboot init` was told, recorded so that every later boot wishes the same. It holds no secret: those lie beside it, 0600, and
+//! What `edgeboot init` or `edgeboot join` was told, recorded so that every later boot wishes the same. It holds no secret: those lie beside it, 0600, and
 //! are referred to by name.
 
 use crate::config::fields::to_json;
@@ -9,16 +9,17 @@ use crate::host::Root;
 use crate::host::root::Placement;
 use crate::k8s::{names, yaml};
 
+use super::secrets::{CERTIFICATE_KEY, Forms, OF_JOIN, TOKEN};
 use super::{Gathered, Sort, Source, file};
 
-/// Where it is recorded.
-pub const INIT: &str = "/var/lib/edgeboot/recorded/init.yaml";
+/// Where it is recorded: in one place, since a later command takes the place of an earlier one.
+pub const RECORDED: &str = "/var/lib/edgeboot/recorded/wish.yaml";
 
 /// The source.
-pub const SOURCE: Source = Source { name: "recorded", looks_for: &[INIT], gather };
+pub const SOURCE: Source = Source { name: "recorded", looks_for: &[RECORDED], gather };
 
 fn gather(root: &Root) -> Vec<Gathered> {
-    vec![file(root, INIT, Sort::Main)]
+    vec![file(root, RECORDED, Sort::Main)]
 }
 
 /// What is to be placed so that later boots wish the same: credentials first, then the stream that refers to them.
@@ -33,11 +34,16 @@ pub fn record(told: &Layer) -> Recording {
     let mut told = told.clone();
     let mut credentials = Vec::new();
     if let Some(init) = told.get_mut(Kind::Init) {
-        hide(init, ["certificateKey", "certificateKeyFrom", "certificateKeyFile"], "init-certificate-key", &mut credentials);
+        hide(init, &CERTIFICATE_KEY, "init-certificate-key", &mut credentials);
         if let Some(Tree { value: Value::List(tokens), .. }) = init.field_mut("bootstrapTokens") {
             for (index, token) in tokens.iter_mut().enumerate() {
-                hide(token, ["token", "tokenFrom", "tokenFile"], &format!("init-token-{index}"), &mut credentials);
+                hide(token, &TOKEN, &format!("init-token-{index}"), &mut credentials);
             }
+        }
+    }
+    for (kind, path, forms) in OF_JOIN {
+        if let Some(owner) = told.get_mut(*kind).and_then(|tree| tree.at_mut(path)) {
+            hide(owner, forms, &format!("recorded-{}", forms.name), &mut credentials);
         }
     }
     let document = |(kind, tree): &(Kind, Tree)| {
@@ -47,15 +53,15 @@ pub fn record(told: &Layer) -> Recording {
         yaml::text(&to_json(&tree, &Findings::default()))
     };
     let text = told.documents().iter().map(document).collect::<Vec<_>>().join("---\n");
-    let stream = Placement { path: INIT.into(), mode: 0o600, bytes: text.into_bytes() };
+    let stream = Placement { path: RECORDED.into(), mode: 0o600, bytes: text.into_bytes() };
     Recording { groups: vec![credentials, vec![stream]] }
 }
 
 /// Moves a secret out of `owner` into a credential.
-fn hide(owner: &mut Tree, [field, reference, file]: [&str; 3], name: &str, credentials: &mut Vec<Placement>) {
-    let Some((_, Tree { place, value: Value::Text(secret, _) })) = owner.take(field) else { return };
-    owner.take(file);
-    owner.set(reference, Tree::text(place, format!("credential:{name}")));
+fn hide(owner: &mut Tree, forms: &Forms, name: &str, credentials: &mut Vec<Placement>) {
+    let Some((_, Tree { place, value: Value::Text(secret, _) })) = owner.take(forms.value) else { return };
+    owner.take(forms.file);
+    owner.set(forms.reference, Tree::text(place, format!("credential:{name}")));
     let path = format!("{}/{name}", names::CREDENTIALS_DIR);
     credentials.push(Placement { path: path.into(), mode: 0o600, bytes: secret.into_bytes() });
 }
