@@ -12,17 +12,18 @@ use crate::config::node::{BootstrapToken, Node};
 use crate::config::{self, Wish};
 use crate::engine::context::Context;
 use crate::engine::ledger::Ledger;
+use crate::engine::phase::{Lasting, Phase as _};
 use crate::engine::plan::Plan;
 use crate::engine::progress::{RunResult, Status};
 use crate::engine::run;
 use crate::error::{Error, Result};
 use crate::host::root::Placement;
-use crate::host::{Changed, Deadline, Host, Root, kernel};
+use crate::host::{Changed, Deadline, Host, Root};
 use crate::k8s::{names, token, units};
 use crate::phases;
 
 use super::init::{Init, InitWish, wish};
-use super::session::{Prepared, PreparedNode, Session, stop_signal};
+use super::session::{Prepared, PreparedNode, Session, ask_the_machine, require_root, stop_signal};
 use super::{Global, failed, follow, plan, print, print_error, reconcile};
 
 /// Where edgeboot lies on a host where nothing was baked.
@@ -75,7 +76,7 @@ impl InitCommand {
 async fn found(global: &Global, flags: &Init) -> Result<ExitCode> {
     let session = Session::quiet()?;
     let root = &session.host.root;
-    require_root(root)?;
+    require_root(root, "founding a cluster")?;
     let wish = wish(flags, root)?;
     let Wish::Node { node, .. } = &wish.outcome.wish else {
         return Err(Error::internal("reading the flags").because("they hold no role"));
@@ -103,15 +104,6 @@ async fn found(global: &Global, flags: &Init) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     Ok(follow::conclude(global, &status))
-}
-
-fn require_root(root: &Root) -> Result<()> {
-    match kernel::effective_user(root)? {
-        Some(0) | None => Ok(()),
-        Some(user) => Err(Error::host("founding a cluster")
-            .because(format!("it needs root, and this is user {user}"))
-            .hint("run it as root, for instance by `sudo edgeboot init`")),
-    }
 }
 
 fn require_systemd(root: &Root) -> Result<()> {
@@ -184,19 +176,21 @@ fn prepare(session: &Session, flags: &Init) -> Result<Box<PreparedNode>> {
 async fn single(global: &Global, words: &[String], flags: &Init) -> Result<ExitCode> {
     let id = phase_id(words);
     let session = reconcile::open(global, false)?;
-    require_root(&session.host.root)?;
+    require_root(&session.host.root, "running a phase")?;
     let prepared = prepare(&session, flags)?;
     let table = phases::table();
-    for fact in ["clock", "network", "package"] {
-        if let Ok(plan) = Plan::single(&table, &prepared.cx.node, fact) {
-            for step in plan.steps {
-                // Not knowing is a failure only for a phase that asks.
-                let _ = step.phase.inspect(&prepared.cx.for_phase(step.phase.id())).await;
-            }
-        }
-    }
+    ask_the_machine(&prepared.cx).await;
     let plan = Plan::single(&table, &prepared.cx.node, &id)?;
+    for step in plan.steps.iter().filter(|step| step.phase.lasting() == Lasting::Once) {
+        // What expires by design was perhaps done before; who names it wants it now.
+        prepared.cx.ledger.forget_record(step.phase.id());
+    }
     session.run(&prepared.cx, &plan, stop_signal()?).await?;
+    if plan.ids().contains(&phases::upload_certs::UploadCerts.id()) && !flags.skip_certificate_key_print {
+        // As with kubeadm, the last line is the key: it is what was asked for.
+        print_error("the control plane's certificates are in the Secret kube-system/kubeadm-certs for two hours; their key is");
+        print(phases::upload_certs::key_in_use(&prepared.cx)?.expose());
+    }
     Ok(ExitCode::SUCCESS)
 }
 

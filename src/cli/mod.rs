@@ -1,11 +1,13 @@
 //! Words in, exit codes out; the only place that prints. One file a command; what a run of the phases has in common is in `session`,
 //! who listens to it in `listeners`.
 
+pub mod certs;
 mod cluster;
 pub mod config;
 pub mod follow;
 pub mod founding;
 pub mod init;
+pub mod kubeconfig;
 pub mod listeners;
 pub mod package;
 pub mod phase;
@@ -107,6 +109,12 @@ pub enum Command {
         after_help = "Example:\n  edgeboot token create --ttl 2h --print-join-command\n  edgeboot token list -o json | jq -r .token\n  edgeboot token delete abcdef"
     )]
     Token(token::TokenArgs),
+    /// Says when certificates expire, and renews them.
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
+    /// Makes kubeconfigs for further users of the cluster.
+    #[command(subcommand)]
+    Kubeconfig(kubeconfig::KubeconfigCommand),
     /// Looks whether this machine can become a node: all findings at once, by kubeadm's names.
     #[command(after_help = "Example:\n  edgeboot preflight --ignore-preflight-errors=Mem,NumCPU")]
     Preflight(preflight::Preflight),
@@ -129,6 +137,8 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Status(command) => return command.run(&global).await,
         Command::Package(command) => command.run(&global),
         Command::Token(command) => command.run(&global).await,
+        Command::Certs(command) => command.run(&global).await,
+        Command::Kubeconfig(command) => command.run().await,
         Command::Preflight(command) => return command.run(&global).await,
         Command::Phase(command) => command.run(&global),
         Command::Version(command) => command.run(&global),

@@ -14,7 +14,7 @@ use crate::engine::plan::Plan;
 use crate::engine::progress::{Failure, Listener, Progress, RunResult};
 use crate::engine::run::{self, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::host::{Host, Root};
+use crate::host::{Host, Root, kernel};
 use crate::phases;
 
 /// The machine and who listens.
@@ -122,6 +122,28 @@ impl Session {
                 self.progress.conclude(RunResult::Failed, "", failure);
                 Err(error)
             }
+        }
+    }
+}
+
+/// Asks the machine what a phase that runs alone may be made from: the clock, the network, the package.
+pub async fn ask_the_machine(cx: &Context) {
+    let table = phases::table();
+    for fact in ["clock", "network", "package"] {
+        for step in Plan::single(&table, &cx.node, fact).map(|plan| plan.steps).unwrap_or_default() {
+            // Not knowing is a failure only for one that asks.
+            let _ = step.phase.inspect(&cx.for_phase(step.phase.id())).await;
+        }
+    }
+}
+
+/// `doing` needs root.
+pub fn require_root(root: &Root, doing: &str) -> Result<()> {
+    match kernel::effective_user(root)? {
+        Some(0) | None => Ok(()),
+        Some(user) => {
+            let error = Error::host(doing).because(format!("it needs root, and this is user {user}"));
+            Err(error.hint("run it as root, for instance by `sudo`"))
         }
     }
 }

@@ -124,6 +124,12 @@ impl Ledger {
     pub fn is_recorded(&self, phase: PhaseId, fingerprint: &Fingerprint) -> bool {
         self.memory().state.phases.get(phase.0).is_some_and(|record| record.fingerprint == fingerprint.0)
     }
+    /// Forgets that the phase was done: one whose effect expires by design is done again.
+    pub fn forget_record(&self, phase: PhaseId) {
+        if let Some(record) = self.memory().state.phases.get_mut(phase.0) {
+            record.fingerprint.clear();
+        }
+    }
     /// Whether the phase was ever proven on this machine, whatever its inputs were.
     pub fn was_recorded(&self, phase: PhaseId) -> bool {
         self.memory().state.phases.get(phase.0).is_some_and(|record| !record.fingerprint.is_empty())
@@ -243,6 +249,13 @@ impl Ledger {
     /// The phase is proven: its record gets this fingerprint, and of the digests that are ours only the standing one remains. Durable
     /// with the next flush: a lost record costs an inspection, nothing else.
     pub fn record(&self, root: &Root, phase: PhaseId, fingerprint: &Fingerprint) -> Result<()> {
+        self.settle(root, phase)?;
+        self.memory().state.phases.entry(phase.0.to_owned()).or_default().fingerprint.clone_from(&fingerprint.0);
+        Ok(())
+    }
+
+    /// What the phase wrote stands: of the digests that are ours only the standing one remains. Durable with the next flush.
+    pub fn settle(&self, root: &Root, phase: PhaseId) -> Result<()> {
         let record = self.memory().state.phases.get(phase.0).cloned().unwrap_or_default();
         let mut effects = record.effects.clone();
         for effect in &mut effects {
@@ -258,10 +271,7 @@ impl Ledger {
                 _ => {}
             }
         }
-        let mut memory = self.memory();
-        let record = memory.state.phases.entry(phase.0.to_owned()).or_default();
-        record.fingerprint.clone_from(&fingerprint.0);
-        record.effects = effects;
+        self.memory().state.phases.entry(phase.0.to_owned()).or_default().effects = effects;
         Ok(())
     }
 

@@ -58,7 +58,9 @@ pub enum Credentials {
         /// The key.
         key: String,
     },
-    /// In a way edgeboot does not judge: a token, a program.
+    /// By a bearer token.
+    Token(Zeroizing<String>),
+    /// In a way edgeboot does not judge: a program, a file with a token.
     Other,
 }
 
@@ -73,6 +75,7 @@ impl fmt::Debug for Credentials {
         f.write_str(match self {
             Credentials::Embedded { .. } => "Embedded(elided)",
             Credentials::Files { .. } => "Files",
+            Credentials::Token(_) => "Token(elided)",
             Credentials::Other => "Other",
         })
     }
@@ -94,6 +97,7 @@ impl Kubeconfig {
                 json!({ "client-certificate-data": STANDARD.encode(certificate), "client-key-data": STANDARD.encode(key) })
             }
             Credentials::Files { certificate, key } => json!({ "client-certificate": certificate, "client-key": key }),
+            Credentials::Token(token) => json!({ "token": token.as_str() }),
             Credentials::Other => json!({}),
         };
         let config = json!({
@@ -155,7 +159,11 @@ fn authority(cluster: &Value) -> Result<Authority, String> {
 fn credentials(user: &Value) -> Result<Credentials, String> {
     let data = (data_of(user, "client-certificate-data")?, data_of(user, "client-key-data")?);
     let files = (text_of(user, "client-certificate"), text_of(user, "client-key"));
+    let token = text_of(user, "token");
     match (data, files) {
+        ((None, None), (None, None)) if token.is_some() => {
+            Ok(Credentials::Token(Zeroizing::new(token.unwrap_or_default().to_owned())))
+        }
         ((Some(certificate), Some(key)), _) => Ok(Credentials::Embedded { certificate, key: Zeroizing::new(key) }),
         (_, (Some(certificate), Some(key))) => Ok(Credentials::Files { certificate: certificate.to_owned(), key: key.to_owned() }),
         ((None, None), (None, None)) if user.as_object().is_some_and(|fields| !fields.is_empty()) => Ok(Credentials::Other),
@@ -176,6 +184,21 @@ pub fn with_client_file(bytes: &[u8], path: &str) -> Result<Zeroizing<String>, S
             fields.insert("client-key".to_owned(), path.into());
         }
     }
+    Ok(Zeroizing::new(yaml::text(&config)))
+}
+
+/// The same kubeconfig with this client certificate and CA inside, all else kept (kubeadm's `kubeConfigReadWriter.Write`).
+pub fn with_client(bytes: &[u8], certificate: &str, key: &str, authority: &str) -> Result<Zeroizing<String>, String> {
+    let Kubeconfig { user, cluster, .. } = Kubeconfig::parse(bytes)?;
+    let mut config: Value = serde_saphyr::from_slice(bytes).map_err(|_| "it is no YAML".to_owned())?;
+    let mut put = |list: &str, kind: &str, name: &str, data: &[(&str, &str)]| {
+        let entries = config[list].as_array_mut().into_iter().flatten().filter(|entry| entry["name"] == name);
+        for fields in entries.filter_map(|entry| entry[kind].as_object_mut()) {
+            fields.extend(data.iter().map(|(field, pem)| ((*field).to_owned(), STANDARD.encode(pem).into())));
+        }
+    };
+    put("users", "user", &user, &[("client-certificate-data", certificate), ("client-key-data", key)]);
+    put("clusters", "cluster", &cluster, &[("certificate-authority-data", authority)]);
     Ok(Zeroizing::new(yaml::text(&config)))
 }
 
@@ -227,7 +250,7 @@ pub fn judge(bytes: Option<&[u8]>, wish: &Wish, authority: &Certificate, now: Ti
             LeafState::WrongIssuer => return Standing::OtherAuthority,
             state => return Standing::Broken(format!("the client certificate inside: {}", state.fault())),
         },
-        Credentials::Files { .. } | Credentials::Other => None,
+        Credentials::Files { .. } | Credentials::Token(_) | Credentials::Other => None,
     };
     match difference(&config, wish, client.as_deref()) {
         Some(difference) => Standing::Differs(difference),
@@ -294,9 +317,27 @@ mod tests {
     #[test]
     fn it_is_read_back_as_it_was_written() {
         let files = Credentials::Files { certificate: "/a.pem".to_owned(), key: "/b.pem".to_owned() };
-        for wish in [sample(), Kubeconfig { credentials: files, authority: Authority::File("/ca.crt".to_owned()), ..sample() }] {
+        let token = Credentials::Token(Zeroizing::new("abcdef.0123456789abcdef".to_owned()));
+        for wish in [
+            sample(),
+            Kubeconfig { credentials: token, ..sample() },
+            Kubeconfig { credentials: files, authority: Authority::File("/ca.crt".to_owned()), ..sample() },
+        ] {
             assert_eq!(Kubeconfig::parse(wish.render().as_bytes()), Ok(wish));
         }
+    }
+
+    #[test]
+    fn a_renewed_client_is_all_that_changes() {
+        let theirs = sample().render().replace("    server:", "    tls-server-name: api\n    server:");
+        let renewed = with_client(theirs.as_bytes(), "new", "newer", "newest").expect("text");
+        let wish = Kubeconfig {
+            authority: Authority::Embedded(b"newest".to_vec()),
+            credentials: Credentials::Embedded { certificate: b"new".to_vec(), key: Zeroizing::new(b"newer".to_vec()) },
+            ..sample()
+        };
+        assert!(renewed.contains("tls-server-name: api"));
+        assert_eq!(Kubeconfig::parse(renewed.as_bytes()), Ok(wish));
     }
 
     #[test]

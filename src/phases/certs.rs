@@ -4,6 +4,7 @@
 
 mod authority;
 mod leaf;
+pub mod renewal;
 mod service_account;
 
 pub use authority::{AuthorityPhase, Signer, signer};

@@ -5,10 +5,12 @@ mod kubelet;
 
 pub use kubelet::{KubeletPhase, client_current};
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use crate::config::node::{Node, Role};
+use crate::config::node::{Cluster, Node, Role};
 use crate::engine::context::Context;
 use crate::engine::file::File;
 use crate::engine::phase::{Action, Change, Disruption, Drift, Fingerprint, Inputs, Kept, Phase, PhaseId, Subject};
@@ -24,14 +26,14 @@ use super::stale;
 /// A kubeconfig that holds its client certificate.
 #[derive(Debug, Clone, Copy)]
 pub struct KubeconfigPhase {
-    id: PhaseId,
+    pub(super) id: PhaseId,
     summary: &'static str,
-    path: &'static str,
+    pub(super) path: &'static str,
     user: &'static str,
     organization: Option<&'static str>,
     /// It talks to the shared endpoint, not to this machine's API server.
     shared: bool,
-    consumer: Option<&'static str>,
+    pub(super) consumer: Option<&'static str>,
 }
 
 /// `kubeconfig/admin`
@@ -209,17 +211,53 @@ impl Phase for KubeconfigPhase {
         }
         let issue = client(cx, self.user, self.organization, signer.pair(&format!("making {}", self.path))?)?;
         let (client, ca) = cx.host.blocking(issue).await?;
-        let credentials = Credentials::Embedded {
-            certificate: client.certificate.to_pem().into_bytes(),
-            key: Zeroizing::new(client.key.to_pem()?.as_bytes().to_vec()),
-        };
-        cx.place(vec![certs::replacing(self.path, 0o600, render(wish, &ca, credentials).as_bytes())]).await.map(drop)
+        let text = render(wish, &ca, embedded(&client)?);
+        cx.place(vec![certs::replacing(self.path, 0o600, text.as_bytes())]).await.map(drop)
     }
 }
 
 fn render(wish: Wish, ca: &Certificate, credentials: Credentials) -> Zeroizing<String> {
     let authority = Authority::Embedded(ca.to_pem().into_bytes());
     Kubeconfig { cluster: wish.cluster, user: wish.user, server: wish.server, authority, credentials }.render()
+}
+
+/// How a further user proves itself.
+#[derive(Debug)]
+pub enum Proof {
+    /// By a bearer token.
+    Token(Zeroizing<String>),
+    /// By a client certificate that is made now.
+    Certificate {
+        /// Its groups.
+        organizations: Vec<String>,
+        /// How long it is valid.
+        life: Duration,
+    },
+}
+
+/// A kubeconfig for a further user of the cluster (kubeadm's `kubeconfig user`): for whoever asked for it; nothing is placed.
+pub async fn for_user(cx: &Context, cluster: &Cluster, user: &str, proof: Proof) -> Result<Zeroizing<String>> {
+    let doing = format!("the kubeconfig of {user}");
+    let signer = authority(cx, &doing)?;
+    let server = shared_server(cluster.control_plane_endpoint.as_ref(), cx.advertise_address()?, cx.node.bind_port);
+    let wish = Wish { cluster: cluster.name.clone(), user: user.to_owned(), organization: None, server };
+    let ca = signer.certificate().clone();
+    let credentials = match proof {
+        Proof::Token(token) => Credentials::Token(token),
+        Proof::Certificate { organizations, life } => {
+            let pair = signer.pair(&format!("making {doing}"))?;
+            let validity = Validity::since(&ca, cx.host.clock.now(), life)?;
+            let profile = Profile { organizations, ..Profile::client(user, None) };
+            let algorithm = cluster.key_algorithm;
+            embedded(&cx.host.blocking(move || pair.issue(&profile, algorithm, validity)).await?)?
+        }
+    };
+    Ok(render(wish, &ca, credentials))
+}
+
+fn embedded(client: &Pair) -> Result<Credentials> {
+    let key = Zeroizing::new(client.key.to_pem()?.as_bytes().to_vec());
+    Ok(Credentials::Embedded { certificate: client.certificate.to_pem().into_bytes(), key })
 }
 
 /// What can be said before the CA is there.

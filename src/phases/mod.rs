@@ -25,7 +25,7 @@ mod patches;
 pub mod preflight;
 mod runtime;
 pub mod show_join_command;
-mod stale;
+pub mod stale;
 pub mod upload_certs;
 mod upload_config;
 mod wait_control_plane;

@@ -18,6 +18,9 @@ use crate::k8s::names;
 #[derive(Debug)]
 pub struct Restart;
 
+/// Its id.
+pub const RESTART: PhaseId = PhaseId("control-plane-restart");
+
 /// The static pods that can be stale.
 const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 /// Longer than a component's termination grace period of 30 s.
@@ -51,7 +54,7 @@ fn marked(cx: &Context) -> Result<Vec<&'static str>> {
 #[async_trait]
 impl Phase for Restart {
     fn id(&self) -> PhaseId {
-        PhaseId("control-plane-restart")
+        RESTART
     }
     fn summary(&self) -> &'static str {
         "restarts the components of the control plane that run with a certificate or kubeconfig of before"

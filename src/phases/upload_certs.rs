@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use camino::Utf8PathBuf;
 use serde_json::Value;
 
+use super::certs::replacing;
 use super::objects::{AFTER_API, apply_objects, inspect_objects, patience, patiently, put};
 use crate::config::node::{Auto, BootstrapToken, CertificateKey, Node, Role};
 use crate::engine::context::Context;
-use crate::engine::file::File;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Lasting, Phase, PhaseId, Subject};
 use crate::engine::state::Effect;
 use crate::error::{Error, Result};
@@ -33,15 +33,22 @@ pub fn made_key(cx: &Context) -> Result<Option<CertificateKey>> {
     Ok(cx.host.root.read_text(key_path())?.and_then(|text| CertificateKey::parse(text.trim())))
 }
 
+/// The key of the last upload: for whoever asked for it.
+pub fn key_in_use(cx: &Context) -> Result<CertificateKey> {
+    if let Auto::Set(key) = &cx.node.certificate_key {
+        return Ok(key.clone());
+    }
+    let absent = || Error::internal("asking for the certificate key").because("nothing was uploaded with one");
+    made_key(cx)?.ok_or_else(absent)
+}
+
+/// The configured key; otherwise each upload has a new one, as kubeadm has it.
 async fn key(cx: &Context) -> Result<CertificateKey> {
     if let Auto::Set(key) = &cx.node.certificate_key {
         return Ok(key.clone());
     }
-    if let Some(key) = made_key(cx)? {
-        return Ok(key);
-    }
     let key = certificate_upload::random_key()?;
-    let placed = cx.place(vec![File::text(key_path(), 0o600, format!("{}\n", key.expose()))]).await;
+    let placed = cx.place(vec![replacing(key_path(), 0o600, format!("{}\n", key.expose()))]).await;
     placed.map(|_| key)
 }
 

@@ -44,9 +44,10 @@ pub(super) fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
     tagged(SEQUENCE, &parts.concat())
 }
 
-/// A set of one.
-pub(super) fn set_of(part: &[u8]) -> Vec<u8> {
-    tagged(SET, part)
+/// A set; DER sorts its members by their bytes.
+pub(super) fn set_of(mut parts: Vec<Vec<u8>>) -> Vec<u8> {
+    parts.sort();
+    tagged(SET, &parts.concat())
 }
 
 pub(super) fn yes() -> Vec<u8> {

@@ -59,8 +59,8 @@ impl Validity {
 pub struct Profile {
     /// The user name.
     pub common_name: String,
-    /// The group.
-    pub organization: Option<String>,
+    /// The groups.
+    pub organizations: Vec<String>,
     /// Server, client or both.
     pub usages: Vec<Usage>,
     /// Names (sorted, as kubeadm does), then addresses (in their order); each once.
@@ -70,8 +70,17 @@ pub struct Profile {
 impl Profile {
     /// A leaf without names or addresses.
     pub fn client(common_name: impl Into<String>, organization: Option<&str>) -> Profile {
-        let organization = organization.map(ToOwned::to_owned);
-        Profile { common_name: common_name.into(), organization, usages: vec![Usage::Client], sans: Vec::new() }
+        let organizations = organization.into_iter().map(ToOwned::to_owned).collect();
+        Profile { common_name: common_name.into(), organizations, usages: vec![Usage::Client], sans: Vec::new() }
+    }
+    /// What a certificate says about its holder: how it is renewed (kubeadm's `certToConfig`).
+    pub fn of(certificate: &Certificate) -> Profile {
+        Profile {
+            common_name: certificate.common_name.clone(),
+            organizations: certificate.organizations.clone(),
+            usages: certificate.usages.clone(),
+            sans: certificate.sans.clone(),
+        }
     }
     /// With names and addresses (`RemoveDuplicateAltNames`).
     #[must_use]
@@ -130,7 +139,7 @@ impl Pair {
         if !profile.sans.is_empty() {
             extensions.push(alt_names(&profile.sans));
         }
-        let subject = name(&profile.common_name, profile.organization.as_deref());
+        let subject = name(&profile.common_name, profile.organizations.iter().map(String::as_str));
         let certificate = sign(&self.key, &self.certificate.subject, &subject, validity, &public, &extensions)?;
         Ok(Pair { certificate, key })
     }
@@ -174,11 +183,15 @@ fn serial() -> Result<[u8; 8]> {
     Ok(number.max(1).to_be_bytes())
 }
 
-/// Organization before common name, as Go's `pkix.Name` orders them.
-fn name(common_name: &str, organization: Option<&str>) -> Vec<u8> {
-    let attribute = |arcs: &[u32], value: &str| der::set_of(&der::sequence(&[der::object_identifier(arcs), der::text(value)]));
-    let organization = organization.map(|value| attribute(&[2, 5, 4, 10], value));
-    let parts: Vec<_> = organization.into_iter().chain([attribute(&[2, 5, 4, 3], common_name)]).collect();
+/// Organizations before common name, and all organizations in one set, as Go's `pkix.Name` writes them.
+fn name<'a>(common_name: &str, organizations: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+    let attribute = |arcs: &[u32], value: &str| der::sequence(&[der::object_identifier(arcs), der::text(value)]);
+    let organizations: Vec<_> = organizations.into_iter().map(|value| attribute(&[2, 5, 4, 10], value)).collect();
+    let mut parts = Vec::new();
+    if !organizations.is_empty() {
+        parts.push(der::set_of(organizations));
+    }
+    parts.push(der::set_of(vec![attribute(&[2, 5, 4, 3], common_name)]));
     der::sequence(&parts)
 }
 
@@ -254,6 +267,22 @@ mod tests {
         let other = Pair::new_authority("kubernetes", KeyAlgorithm::EcdsaP256, Validity::from_now(now(), life).expect("dates"))
             .expect("a CA");
         assert!(!read.is_signed_by(&other.certificate), "the same name is not the same CA");
+    }
+
+    #[test]
+    fn a_renewed_certificate_says_what_the_old_one_said() {
+        let life = Duration::from_secs(8760 * 3600);
+        let validity = Validity::from_now(now(), life).expect("dates");
+        let authority = Pair::new_authority("kubernetes", KeyAlgorithm::EcdsaP256, validity).expect("a CA");
+        let sans = ["a", "10.0.0.2", "::1"].map(|text| San::parse(text).expect("a name"));
+        let organizations = ["us", "them", "a longer name"].map(str::to_owned).to_vec();
+        let profile = Profile { usages: vec![Usage::Server], organizations, ..Profile::client("me", None) }.for_sans(sans.clone());
+        let old = authority.issue(&profile, KeyAlgorithm::EcdsaP256, validity).expect("a leaf").certificate;
+        // A set is sorted in DER; which of them is first means nothing.
+        assert_eq!(old.organizations, ["us", "them", "a longer name"]);
+        let new = authority.issue(&Profile::of(&old), KeyAlgorithm::EcdsaP256, validity).expect("a leaf").certificate;
+        assert_eq!((&new.organizations, &new.sans, &new.usages), (&old.organizations, &old.sans, &old.usages));
+        assert_ne!(new.public_key_info(), old.public_key_info());
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::host::fake::{Loss, Machine};
 use crate::k8s::kubeconfig::{Credentials, Kubeconfig};
 use crate::k8s::names;
 use crate::k8s::pki::{Certificate, Pair, PrivateKey, Profile, San, Validity, ca_hash};
+use crate::phases::certs::renewal;
+use crate::phases::kubeconfig::{Proof, for_user};
 use crate::phases::kubelet_finalize;
 
 const PKI: &str = "/etc/kubernetes/pki";
@@ -560,6 +562,104 @@ async fn an_unfinished_init_of_kubeadm_is_finished() {
     let config = Kubeconfig::parse(&bench.read(names::KUBELET_CONF)).expect("a kubeconfig");
     assert!(matches!(config.credentials, Credentials::Files { certificate, .. } if certificate == names::KUBELET_CLIENT_CURRENT));
     bench.changes_nothing().await;
+}
+
+/// What `edgeboot certs renew` does: new keys, the same meaning, ours as before, and the components that read it are to start again.
+#[tokio::test]
+async fn what_is_renewed_by_hand_says_the_same_and_stays_ours() {
+    let bench = Bench::founded("apiServer: {certSANs: [api.example.com]}").await;
+    bench.later(Duration::from_secs(24 * 3600));
+    let cluster = bench.node().cluster;
+    let (ledger, _) = Ledger::load(&bench.0.root()).expect("a ledger");
+    let cx = Context::new(bench.0.host(), Arc::new(bench.node()), ledger, Progress::new(vec![]), vec![]);
+    let (before, until) = (bench.0.files.tree(), bench.0.services.now().checked_add(YEAR).expect("a time"));
+    let old = bench.certificate("apiserver");
+    for one in renewal::of_cluster(&cluster) {
+        let renewed = renewal::renew(&cx, &cluster, one).await.unwrap_or_else(|error| panic!("{}", error.render()));
+        assert_eq!(renewed, renewal::Renewed::Until(until), "{}", one.name());
+    }
+    cx.ledger.save(&cx.host).await.expect("saved");
+    let new = bench.certificate("apiserver");
+    assert_eq!((&new.common_name, &new.sans, &new.usages), (&old.common_name, &old.sans, &old.usages));
+    assert_ne!(new.public_key_info(), old.public_key_info());
+    let config = Kubeconfig::parse(&bench.read(names::ADMIN_CONF)).expect("a kubeconfig");
+    let Credentials::Embedded { certificate, .. } = config.credentials else { panic!("no certificate") };
+    let client = Certificate::from_pem(&certificate).expect("a certificate");
+    assert_eq!((client.organizations.as_slice(), client.not_after), (&[names::GROUP_ADMINS.to_owned()][..], until));
+    for (path, (mode, bytes)) in bench.0.files.tree() {
+        let is_renewed = renewal::of_cluster(&cluster).iter().any(|one| one.path(&cluster) == path.as_str());
+        if let Some((mode_before, bytes_before)) = before.get(&path).filter(|_| path.starts_with("/etc/kubernetes")) {
+            assert_eq!(*mode_before, mode, "{path}");
+            assert_eq!(
+                *bytes_before != bytes,
+                is_renewed || path.contains(".key") && !IDENTITY_KEYS.contains(&path.as_str()),
+                "{path}"
+            );
+        }
+    }
+    bench.changes_nothing().await;
+    assert_eq!(bench.run().await.expect("looked").kept(), Vec::<String>::new());
+}
+
+/// Keys that are never made again.
+const IDENTITY_KEYS: [&str; 4] = [
+    "/etc/kubernetes/pki/ca.key",
+    "/etc/kubernetes/pki/etcd/ca.key",
+    "/etc/kubernetes/pki/front-proxy-ca.key",
+    "/etc/kubernetes/pki/sa.key",
+];
+
+#[tokio::test]
+async fn what_expires_is_told_from_the_files_alone() {
+    let bench = Bench::founded("").await;
+    let cluster = bench.node().cluster;
+    let look = || renewal::expirations(&bench.0.root(), &cluster).expect("looked");
+    let find = |name: &str| look().certificates.into_iter().find(|row| row.name == name).expect(name);
+    assert_eq!((look().certificates.len(), look().authorities.len()), (11, 3));
+    let year = bench.0.services.now().checked_add(YEAR).expect("a time");
+    assert_eq!((find("apiserver").term, find("apiserver").authority), (renewal::Term::Until(year), Some("ca")));
+    bench.put(&format!("{PKI}/etcd/peer.crt"), b"");
+    let _ = bench.0.root().remove(names::SUPER_ADMIN_CONF).expect("removed");
+    let _ = bench.0.root().remove(format!("{PKI}/front-proxy-ca.key")).expect("removed");
+    assert_eq!(find("etcd-peer").term, renewal::Term::Unreadable("it is empty".to_owned()));
+    assert_eq!(find("super-admin.conf").term, renewal::Term::Missing);
+    assert!(find("front-proxy-client").external && look().authorities[2].external && !find("apiserver").external);
+
+    let (ledger, _) = Ledger::load(&bench.0.root()).expect("a ledger");
+    let cx = Context::new(bench.0.host(), Arc::new(bench.node()), ledger, Progress::new(vec![]), vec![]);
+    for (name, wished) in [
+        ("super-admin.conf", Ok(renewal::Renewed::Missing)),
+        ("front-proxy-client", Ok(renewal::Renewed::External)),
+        ("etcd-peer", Err(())),
+    ] {
+        let one = renewal::ALL.into_iter().find(|one| one.name() == name).expect(name);
+        assert_eq!(renewal::renew(&cx, &cluster, one).await.map_err(drop), wished, "{name}");
+    }
+}
+
+/// `edgeboot kubeconfig user`.
+#[tokio::test]
+async fn a_further_user_gets_a_kubeconfig_and_nothing_is_placed() {
+    let bench = Bench::founded("controlPlaneEndpoint: api.example.com").await;
+    let node = bench.node();
+    let cluster = node.cluster.clone();
+    let (ledger, _) = Ledger::load(&bench.0.root()).expect("a ledger");
+    let cx = Context::new(bench.0.host(), Arc::new(node), ledger, Progress::new(vec![]), vec![]);
+    let stamps = bench.0.files.stamps();
+    let day = Duration::from_secs(24 * 3600);
+    let proof = Proof::Certificate { organizations: vec!["ops".to_owned(), "dev".to_owned()], life: day };
+    let text = for_user(&cx, &cluster, "foo", proof).await.expect("a kubeconfig");
+    let config = Kubeconfig::parse(text.as_bytes()).expect("a kubeconfig");
+    assert_eq!((config.user.as_str(), config.server.as_str()), ("foo", "https://api.example.com:6443"));
+    let Credentials::Embedded { certificate, .. } = config.credentials else { panic!("no certificate") };
+    let client = Certificate::from_pem(&certificate).expect("a certificate");
+    assert!(client.is_signed_by(&bench.certificate("ca")));
+    assert_eq!(client.organizations.len(), 2);
+    assert_eq!(client.not_after, bench.0.services.now().checked_add(day).expect("a time"));
+    let text =
+        for_user(&cx, &cluster, "foo", Proof::Token("abcdef.0123456789abcdef".to_owned().into())).await.expect("a kubeconfig");
+    assert!(text.contains("\n- name: foo\n  user:\n    token: abcdef.0123456789abcdef\n"), "{}", *text);
+    assert_eq!(bench.0.files.stamps(), stamps);
 }
 
 /// The power is cut at every single operation of founding, and each kind of loss follows: the next boot carries on, and what was

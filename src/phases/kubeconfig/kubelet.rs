@@ -62,7 +62,7 @@ fn uses_link(cx: &Context) -> Result<bool> {
     Ok(match bytes.as_deref().map(Kubeconfig::parse) {
         Some(Ok(config)) => match config.credentials {
             Credentials::Files { certificate, .. } => certificate == client_current(&cx.node).as_str(),
-            Credentials::Embedded { .. } | Credentials::Other => false,
+            Credentials::Embedded { .. } | Credentials::Token(_) | Credentials::Other => false,
         },
         Some(Err(_)) | None => true,
     })
