@@ -3,6 +3,7 @@
 
 pub mod context;
 pub mod file;
+mod glance;
 pub mod ledger;
 pub mod phase;
 pub mod plan;

@@ -301,6 +301,10 @@ impl Hub {
             Event::Done(id, elapsed, changed, kept) => {
                 self.phases.remove(id);
                 set(&mut self.status, *id, &|phase| {
+                    if phase.state == PhaseState::Pending {
+                        // Seen in a glance: nobody said when it started.
+                        phase.started = now - elapsed.as_secs_f64();
+                    }
                     phase.state = if *changed { PhaseState::Done } else { PhaseState::Unchanged };
                     phase.waiting_for.clear();
                     phase.seconds = elapsed.as_secs_f64();

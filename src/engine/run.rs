@@ -1,4 +1,4 @@
-//! Runs a plan: each phase as soon as those it needs are done; inspect, and only where there is drift apply, then inspect again, for a
+//! Runs a plan: first one glance, whether all is as it was; if not, each phase as soon as those it needs are done; inspect, and only where there is drift apply, then inspect again, for a
 //! phase that cannot prove its own effect is a bug. After a failure or a stop nothing new starts, and what is running finishes within
 //! its deadlines; nothing is dropped half-way.
 
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::error::{Error, Result};
 
 use super::context::Context;
+use super::glance::{Seen, glance};
 use super::phase::{Drift, Inputs, Kept, Lasting, Phase, PhaseId};
 use super::plan::Plan;
 use super::progress::Event;
@@ -43,6 +44,13 @@ impl Outcome {
 pub async fn run(cx: &Context, plan: &Plan<'_>, mut stop: watch::Receiver<bool>) -> Outcome {
     cx.progress.tell(&Event::Planned(&plan.ids()));
     let mut outcome = Outcome::default();
+    if let Some(seen) = glance(cx, plan).await {
+        for Seen { phase, took, kept } in seen {
+            cx.progress.tell(&Event::Done(phase, took, false, &kept));
+            outcome.done.push((phase, false));
+        }
+        return outcome;
+    }
     let mut waiting: BTreeMap<PhaseId, (&dyn Phase, BTreeSet<PhaseId>)> =
         plan.steps.iter().map(|step| (step.phase.id(), (step.phase, step.after.clone()))).collect();
     let order = plan.ids();

@@ -2,6 +2,7 @@
 //! no proxy, no environment and no discovery: the kinds that are used stand in a table.
 
 mod client;
+mod connection;
 mod failure;
 mod resources;
 

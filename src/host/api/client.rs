@@ -1,7 +1,6 @@
-//! The client of the machine: kube's, with raw JSON. Few connections are opened, for each costs the API server of a small machine a
-//! handshake; no request outlives its time.
+//! The client of the machine: kube's, with raw JSON, over one connection. No request outlives its time.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,12 +15,12 @@ use crate::error::{Error, Kind, Result};
 
 use super::super::{Changed, Deadline};
 use super::failure::failure;
-use super::{Api, ApiConnector, Applied, Apply, ObjectReference};
+use super::{Api, ApiConnector, Applied, Apply, ObjectReference, connection};
 
 /// The field manager of everything that edgeboot writes.
 const FIELD_MANAGER: &str = "edgeboot";
-/// How many requests are under way at once, and so how many connections there are.
-const CONNECTIONS: usize = 4;
+/// How many requests are under way at once, as soon as one was answered: until then nobody knows whether they can share a connection.
+const REQUESTS: usize = 16;
 /// How long one request may take: an etcd on a slow card needs seconds for a write.
 const REQUEST: Duration = Duration::from_secs(20);
 /// How long a watch is kept before it is renewed.
@@ -51,10 +50,8 @@ impl ApiConnector for Connector {
         config.proxy_url = None;
         // The phases wait with a deadline and a reason; a retry below them would hide both.
         config.default_retry = false;
-        config.connect_timeout = Some(Duration::from_secs(5));
-        config.write_timeout = Some(REQUEST);
-        let client = kube::Client::try_from(config).map_err(|error| failure(&doing(), error))?;
-        Ok(Arc::new(Client { kube: client, server: server.to_owned(), permits: Semaphore::new(CONNECTIONS) }))
+        let kube = connection::client(config).map_err(|error| failure(&doing(), error))?;
+        Ok(Arc::new(Client { kube, server: server.to_owned(), permits: Semaphore::new(1), is_connected: Once::new() }))
     }
 }
 
@@ -62,6 +59,7 @@ struct Client {
     kube: kube::Client,
     server: String,
     permits: Semaphore,
+    is_connected: Once,
 }
 
 impl std::fmt::Debug for Client {
@@ -105,7 +103,11 @@ impl Unanswered {
 impl Client {
     async fn text(&self, doing: &str, request: Request<Vec<u8>>) -> Result<String, Unanswered> {
         let _permit = self.permits.acquire().await.map_err(|error| Unanswered::Otherwise(Error::internal(doing).because(error)))?;
-        match tokio::time::timeout(REQUEST, self.kube.request_text(request)).await {
+        let answer = tokio::time::timeout(REQUEST, self.kube.request_text(request)).await;
+        if let Ok(Ok(_) | Err(kube::Error::Api(_))) = answer {
+            self.is_connected.call_once(|| self.permits.add_permits(REQUESTS - 1));
+        }
+        match answer {
             Ok(Ok(text)) => Ok(text),
             Ok(Err(kube::Error::Api(status))) => {
                 let (code, words) = (status.code, status.message.clone());
