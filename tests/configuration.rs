@@ -807,14 +807,20 @@ fn a_joiners_error_shows_no_secret() {
 fn every_example_is_good() {
     let examples = Root::at(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).expect("the examples");
     let names = examples.list("/").expect("a list").expect("a folder");
-    assert!(names.len() >= 4, "{names:?}");
+    assert!(names.len() >= 7, "{names:?}");
     for name in names {
         let text = examples.read_text(format!("/{name}")).expect("a text").expect("there");
-        let credential = ("/var/lib/edgeboot/credentials/join-token", "abcdef.0123456789abcdef");
-        let machine = Machine::with(&[("/etc/edgeboot/config.yaml", text.as_str()), credential]);
+        let key = "ab".repeat(32);
+        let machine = Machine::with(&[
+            ("/etc/edgeboot/config.yaml", text.as_str()),
+            ("/var/lib/edgeboot/credentials/join-token", TOKEN),
+            ("/run/credentials/edgeboot.service/edgeboot.token", TOKEN),
+            ("/run/credentials/edgeboot.service/edgeboot.certificate-key", key.as_str()),
+        ]);
         let outcome = machine.outcome().unwrap_or_else(|error| panic!("{name}: {}", error.render()));
         assert!(outcome.warnings.is_empty(), "{name}: {:?}", outcome.warnings);
-        node_of(outcome);
+        let node = node_of(outcome);
+        assert_eq!(node.join().is_some(), text.contains("\njoin:") || text.contains("JoinConfiguration"), "{name}");
     }
 }
 

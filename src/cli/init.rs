@@ -1,6 +1,7 @@
 //! `edgeboot init`: kubeadm's flags of that command as a source of the configuration, and what is to be recorded of them. The wish is
 //! checked here, in place; who runs it is another matter.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
@@ -124,9 +125,12 @@ pub fn wish(init: &Init, root: &Root) -> Result<InitWish> {
     init.refuse_mixed()?;
     let told = init.told(root)?;
     let outcome = config::load(root, &told)?;
-    let Wish::Node { dry_run, .. } = &outcome.wish else {
+    let Wish::Node { dry_run, node, origins } = &outcome.wish else {
         return Err(Error::internal("reading the flags").because("they hold no role"));
     };
+    if node.join().is_some() {
+        return Err(says_join(origins));
+    }
     let token_ttl = init.token_ttl.as_deref().map_or(Ok(TOKEN_TTL), values::duration);
     Ok(InitWish {
         dry_run: init.dry_run || *dry_run,
@@ -136,6 +140,15 @@ pub fn wish(init: &Init, root: &Root) -> Result<InitWish> {
         skip_certificate_key_print: init.skip_certificate_key_print,
         token_ttl: token_ttl.map_err(|why| Error::usage("reading --token-ttl").because(why))?,
     })
+}
+
+/// A machine whose configuration joins does not found by mistake.
+fn says_join(origins: &BTreeMap<String, String>) -> Error {
+    let of_join = |path: &&String| path.starts_with("NodeConfig.join") || path.starts_with("JoinConfiguration");
+    let origin = origins.keys().find(of_join).and_then(|path| origins.get(path)).map_or("the configuration", String::as_str);
+    Error::config("founding a cluster")
+        .because(format!("{origin} says to join one"))
+        .hint("`edgeboot join` joins it; take it out there to found one of its own")
 }
 
 impl Init {
@@ -159,7 +172,6 @@ impl Init {
         Ok(told)
     }
 
-    /// kubeadm's `ValidateMixedArguments`.
     fn refuse_mixed(&self) -> Result<()> {
         let said = [
             ("apiserver-advertise-address", self.apiserver_advertise_address.is_some()),
@@ -180,13 +192,7 @@ impl Init {
             ("token-file", self.token_file.is_some()),
             ("token-ttl", self.token_ttl.is_some()),
         ];
-        let mixed: Vec<&str> = said.iter().filter(|(_, said)| *said).map(|(name, _)| *name).collect();
-        if self.config.is_none() || mixed.is_empty() {
-            return Ok(());
-        }
-        Err(Error::usage("reading the command line")
-            .because(format!("can not mix '--config' with arguments [{}]", mixed.join(" ")))
-            .hint("say it in the file"))
+        refuse_mixed(self.config.is_some(), &said)
     }
 
     fn flags(&self, root: &Root) -> Result<Vec<Flag>> {
@@ -258,6 +264,17 @@ impl Init {
         item.extend(self.token_ttl.clone().map(|ttl| ("ttl", FlagValue::Text(ttl))));
         Ok(Some(item))
     }
+}
+
+/// kubeadm's `ValidateMixedArguments`: what may not be `said` beside a file.
+pub fn refuse_mixed(has_file: bool, said: &[(&str, bool)]) -> Result<()> {
+    let mixed: Vec<&str> = said.iter().filter(|(_, said)| *said).map(|(name, _)| *name).collect();
+    if !has_file || mixed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::usage("reading the command line")
+        .because(format!("can not mix '--config' with arguments [{}]", mixed.join(" ")))
+        .hint("say it in the file"))
 }
 
 /// kubeadm's `NewFeatureGate`.

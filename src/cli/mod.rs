@@ -4,9 +4,12 @@
 pub mod certs;
 mod cluster;
 pub mod config;
+mod enter;
 pub mod follow;
 pub mod founding;
 pub mod init;
+pub mod join;
+pub mod joining;
 pub mod kubeconfig;
 pub mod listeners;
 pub mod package;
@@ -21,6 +24,7 @@ pub mod token;
 pub mod version;
 mod wish;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -32,7 +36,7 @@ use crate::k8s::yaml;
 /// Turns this machine into a Kubernetes node, and keeps it one.
 ///
 /// edgeboot reads what the machine shall be (/etc/edgeboot/config.yaml), installs the container runtime and the kubelet from a
-/// package, founds a cluster, and tells systemd when it is done. Every step can be repeated: after a failure or a power cut, run
+/// package, founds or joins a cluster, and tells systemd when it is done. Every step can be repeated: after a failure or a power cut, run
 /// `edgeboot reconcile`.
 #[derive(Debug, Parser)]
 #[command(name = "edgeboot", version, max_term_width = 110, after_help = EXIT_CODES)]
@@ -45,6 +49,24 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Reads the command line. kubeadm's `-v 5` has its level in a word of its own, which would be taken for an argument of the command.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+        let mut line: Vec<OsString> = Vec::new();
+        for word in words {
+            let is_level = word.to_str().is_some_and(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit()));
+            match line.last_mut().filter(|last| is_level && (*last == "-v" || *last == "--v")) {
+                Some(last) => {
+                    last.push("=");
+                    last.push(word);
+                }
+                None => line.push(word),
+            }
+        }
+        Cli::try_parse_from(line)
+    }
+}
+
 const EXIT_CODES: &str = "Exit codes: 0 done; 2 `plan --exit-code` found something to do; 64 usage; 69 this machine is not fit; \
 70 a bug in edgeboot; 75 try again later; 77 a credential was refused; 78 the configuration is wrong.";
 
@@ -54,8 +76,8 @@ pub struct Global {
     /// How results are printed.
     #[arg(short = 'o', long, global = true, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-    /// Says more; may be repeated or given a number (kubeadm's `-v=5`).
-    #[arg(short = 'v', long = "verbosity", global = true, value_name = "LEVEL", num_args = 0..=1, default_value_t = 0, default_missing_value = "1", require_equals = true)]
+    /// Says more; may be repeated or given a number (kubeadm's `-v 5`).
+    #[arg(short = 'v', long = "verbosity", alias = "v", overrides_with = "verbosity", global = true, value_name = "LEVEL", num_args = 0..=1, default_value_t = 0, default_missing_value = "1", require_equals = true)]
     pub verbosity: u8,
 }
 
@@ -92,6 +114,15 @@ pub enum Command {
         after_help = "Example:\n  edgeboot init --apiserver-advertise-address 10.0.0.5 --pod-network-cidr 10.32.0.0/16\n  edgeboot init --config kubeadm.yaml --dry-run\n  edgeboot init phase certs all --cert-dir ./pki"
     )]
     Init(Box<founding::InitCommand>),
+    /// Joins this machine to a cluster, with kubeadm's flags: a `kubeadm join …` line works with the first word exchanged.
+    ///
+    /// The cluster may be edgeboot's or kubeadm's. What the flags say is checked in place and recorded, so that every later boot wishes
+    /// the same; then edgeboot-reconcile.service does the work and is followed. On a host where nothing was baked, edgeboot places
+    /// itself under /var/lib/edgeboot first.
+    #[command(
+        after_help = "Example:\n  edgeboot join 10.0.0.5:6443 --token-file ./token --discovery-token-ca-cert-hash sha256:1234…cdef\n  edgeboot join k8s.example.com:6443 --token abcdef.0123456789abcdef --discovery-token-ca-cert-hash sha256:1234…cdef --control-plane --certificate-key 1234…cdef\n  edgeboot join phase preflight --config kubeadm.yaml"
+    )]
+    Join(Box<joining::JoinCommand>),
     /// Says what is wrong with a configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -133,6 +164,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Reconcile(command) => return command.run(&global).await,
         Command::Plan(command) => return command.run(&global).await,
         Command::Init(command) => return command.run(&global).await,
+        Command::Join(command) => return command.run(&global).await,
         Command::Config(command) => command.run(&global),
         Command::Status(command) => return command.run(&global).await,
         Command::Package(command) => command.run(&global),

@@ -80,7 +80,7 @@ impl Reconcile {
                 return Ok(RunResult::Unconfigured);
             }
             Prepared::Held => {
-                let message = "held after a reset; `edgeboot init` makes it a node again";
+                let message = "held after a reset; `edgeboot init` or `edgeboot join` makes it a node again";
                 session.progress.conclude(RunResult::Unconfigured, message, None);
                 return Ok(RunResult::Unconfigured);
             }

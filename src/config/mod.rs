@@ -81,6 +81,12 @@ pub fn record(root: &Root, told: &[Gathered]) -> Result<sources::recorded::Recor
     Ok(sources::recorded::record(&stream.layer))
 }
 
+/// Whether a source says, in kubeadm's words, that the machine joins as a control plane.
+pub fn says_control_plane(gathered: &Gathered) -> bool {
+    let stream = Stream::of(vec![gathered.clone()], &Findings::default());
+    stream.layer.get(Kind::Join).is_some_and(|join| join.at(&["controlPlane"]).is_some())
+}
+
 /// Asks every source.
 pub fn gather(root: &Root, told: &[Gathered]) -> Vec<Gathered> {
     let asked = sources::TABLE.iter().filter(|source| told.is_empty() || source.name != sources::recorded::SOURCE.name);

@@ -103,7 +103,10 @@ impl Admission<'_> {
             (false, _) => Some(Pins::Sha256(hashes)),
             (true, Some(At { value: true, .. })) => Some(Pins::Unsafe),
             (true, _) => {
-                let help = format!("`{}: true` believes whoever knows the token", self.words.skip);
+                let help = format!(
+                    "`{}: true`, or --discovery-token-unsafe-skip-ca-verification, believes whoever knows the token",
+                    self.words.skip
+                );
                 let message = format!("without `{}` nobody can tell the cluster from another", self.words.hashes);
                 self.miss(&[forms::HASHES], &message, &help);
                 None

@@ -1,0 +1,161 @@
+//! What `init` and `join` have in common: the wish is recorded, systemd does the work, and it is followed to its end; a dry run and a
+//! single phase run in place. On a host where nothing was baked, edgeboot places its binary and its units first.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::config::sources::Gathered;
+use crate::config::sources::recorded::Recording;
+use crate::engine::context::Context;
+use crate::engine::ledger::Ledger;
+use crate::engine::phase::{Lasting, PhaseId};
+use crate::engine::plan::Plan;
+use crate::engine::progress::Status;
+use crate::engine::run;
+use crate::error::{Error, Result};
+use crate::host::root::Placement;
+use crate::host::{Changed, Deadline, Host, Root};
+use crate::k8s::units;
+use crate::phases;
+
+use super::session::{Prepared, PreparedNode, Session, ask_the_machine, require_root, stop_signal};
+use super::{Global, follow, plan, print, print_error, reconcile};
+
+/// Where edgeboot lies on a host where nothing was baked.
+const PLACED_BINARY: &str = "/var/lib/edgeboot/bin/edgeboot";
+/// The unit that does the work: where an image has it, and where it is placed.
+const RECONCILE_UNITS: [&str; 3] = [
+    "/usr/lib/systemd/system/edgeboot-reconcile.service",
+    "/lib/systemd/system/edgeboot-reconcile.service",
+    "/etc/systemd/system/edgeboot-reconcile.service",
+];
+
+/// Records what the command was told, lets systemd do the work, and follows it to its end.
+pub async fn enter(global: &Global, session: &Session, recording: &Recording) -> Result<Status> {
+    let root = &session.host.root;
+    require_systemd(root)?;
+    let placed = place_edgeboot(&session.host).await?;
+    if placed.is_yes() {
+        print_error(&format!("placed edgeboot at {PLACED_BINARY} and its units in /etc/systemd/system"));
+    }
+    let recording = recording.groups.clone();
+    let tree = root.clone();
+    // What follows is recorded: a power cut from here on is carried on by the next boot.
+    let _ = session.host.blocking(move || tree.put_groups(&recording)).await?;
+    release(&session.host).await?;
+    follow::follow(global).await
+}
+
+fn require_systemd(root: &Root) -> Result<()> {
+    // sd_booted(3): the folder is there exactly when systemd is PID 1.
+    if root.metadata("/run/systemd/system")?.is_some() {
+        return Ok(());
+    }
+    Err(Error::host("looking for systemd")
+        .because("it does not run here (/run/systemd/system is missing)")
+        .hint("edgeboot needs systemd as the service manager; in a container, start it with systemd as PID 1"))
+}
+
+/// An explicit init or join is the answer to a machine that `reset` holds, or whose cluster is gone.
+async fn release(host: &Host) -> Result<()> {
+    let (ledger, _) = Ledger::load(&host.root)?;
+    let state = ledger.state();
+    let gone = state.cluster.is_some() && phases::cluster::is_gone(&host.root)?;
+    if state.held || gone {
+        ledger.forget_cluster();
+        ledger.save(host).await?;
+    }
+    Ok(())
+}
+
+/// Says what would be done.
+pub async fn dry_run(session: &Session, told: &[Gathered]) -> Result<ExitCode> {
+    let prepared = prepare(session, told)?;
+    let table = phases::table();
+    let looked = run::look(&prepared.cx, &prepared.plan(&table)?).await?;
+    print(&plan::render(&looked));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prepare(session: &Session, told: &[Gathered]) -> Result<Box<PreparedNode>> {
+    match session.prepare(told, &[])? {
+        Prepared::Node(prepared) => Ok(prepared),
+        Prepared::Held => Err(Error::host("preparing the node")
+            .because("a reset holds this machine")
+            .hint("`edgeboot init` or `edgeboot join`, without --dry-run, makes it a node again")),
+        Prepared::Unconfigured(why) => Err(Error::config("preparing the node").because(why)),
+    }
+}
+
+/// What ran alone.
+#[derive(Debug)]
+pub struct Ran {
+    /// The phases.
+    pub ids: Vec<PhaseId>,
+    /// What they saw.
+    pub cx: Context,
+}
+
+/// One phase alone. What the machine tells is asked first, because a phase may be made from it.
+pub async fn single(global: &Global, words: &[String], told: impl Fn(&Root) -> Result<Vec<Gathered>>) -> Result<Ran> {
+    let id = phase_id(words);
+    let session = reconcile::open(global, false)?;
+    require_root(&session.host.root, "running a phase")?;
+    let prepared = prepare(&session, &told(&session.host.root)?)?;
+    let table = phases::table();
+    ask_the_machine(&prepared.cx).await;
+    let plan = Plan::single(&table, &prepared.cx.node, &id)?;
+    for step in plan.steps.iter().filter(|step| step.phase.lasting() == Lasting::Once) {
+        // What expires by design was perhaps done before; who names it wants it now.
+        prepared.cx.ledger.forget_record(step.phase.id());
+    }
+    session.run(&prepared.cx, &plan, stop_signal()?).await?;
+    Ok(Ran { ids: plan.ids(), cx: prepared.cx.clone() })
+}
+
+/// `certs all` and `certs` are `certs`, `certs apiserver` is `certs/apiserver`.
+fn phase_id(words: &[String]) -> String {
+    let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != "all").collect();
+    words.join("/")
+}
+
+/// On a host where nothing was baked: the binary under /var/lib, the units under /etc, enabled.
+async fn place_edgeboot(host: &Host) -> Result<Changed> {
+    for path in &RECONCILE_UNITS[..2] {
+        if host.root.metadata(path)?.is_some() {
+            return Ok(Changed::No);
+        }
+    }
+    let binary = crate::host::own_program()?;
+    let mut files = vec![Placement { path: PLACED_BINARY.into(), mode: 0o755, bytes: binary }];
+    files.extend(units::edgeboot_units(PLACED_BINARY).into_iter().map(|unit| Placement {
+        path: unit.path.into(),
+        mode: 0o644,
+        bytes: unit.text.into_bytes(),
+    }));
+    let tree = host.root.clone();
+    let changed = host.blocking(move || tree.put_groups(&[files])).await?;
+    if changed.is_yes() {
+        host.systemd.reload().await?;
+    }
+    let deadline = Deadline::after(Duration::from_secs(30), "edgeboot's units to be enabled");
+    for unit in units::edgeboot_enabled_units() {
+        let _ = deadline.bound(host.systemd.enable(unit, false)).await??;
+    }
+    Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_named_as_in_kubeadm() {
+        for (words, id) in
+            [(&["certs", "all"][..], "certs"), (&["certs", "apiserver"], "certs/apiserver"), (&["etcd/local"], "etcd/local")]
+        {
+            let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+            assert_eq!(phase_id(&words), id);
+        }
+    }
+}
