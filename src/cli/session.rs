@@ -148,7 +148,8 @@ pub fn require_root(root: &Root, doing: &str) -> Result<()> {
     }
 }
 
-/// A source that failed may have held the wish to join: who is to found and has not heard of one waits. Without a cluster here, none is founded while it cannot be asked.
+/// A source that failed may have held the wish to join: without a cluster here, none is founded while it cannot be asked. Who joins
+/// makes no CA, and does not wait for it.
 fn refuse_to_found_blindly(cx: &Context, failed: &[FailedSource]) -> Result<()> {
     let Some(source) = failed.first().filter(|_| cx.node.join().is_none()) else { return Ok(()) };
     if phases::cluster::cluster_is_here(cx)?.is_some() {
