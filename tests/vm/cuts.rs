@@ -11,7 +11,7 @@ use super::whole;
 
 /// Generous: QEMU translates each instruction, and the machine is shared.
 const BEGUN: Duration = Duration::from_secs(300);
-const READY: Duration = Duration::from_secs(900);
+const READY: Duration = Duration::from_secs(1800);
 
 /// Boot by boot, the phase that has begun and for how many seconds when the power is cut: while the package is unpacked, twice; while
 /// keys are made; while these are used; while the state, the manifests and the first image go to the disk.

@@ -25,7 +25,7 @@ pub fn kept() -> Result<()> {
 /// `host: {swap: off}`.
 pub fn off() -> Result<()> {
     let config = tempfile::NamedTempFile::new()?;
-    let wish = std::fs::read_to_string(repository().join("image/vm.yaml"))? + "host: {swap: off}\n";
+    let wish = std::fs::read_to_string(repository().join("image/vm.yaml"))?.replacen("\n---", "\nhost: {swap: off}\n---", 1);
     std::fs::write(config.path(), wish)?;
     let vm = Vm::up("swap", &["--swap", "64M", "--config", config.path().to_str().context("a path in UTF-8")?])?;
     vm.until("past the host", LIMIT, |status| {
