@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use edgeboot::cli::Cli;
 
 fn main() -> ExitCode {
+    edgeboot::host::process::leave_no_core();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {

@@ -3,9 +3,12 @@
 use edgeboot::config::node::{
     Auto, CertificatesFrom, Discovery, Introduction, Join, NetworkComponent, Node, OnExistingNode, Pins, Role, Secret,
 };
+use edgeboot::config::sources::{Found, Gathered, Sort};
 use edgeboot::config::{Outcome, Wish, load};
+use edgeboot::engine::file::File;
 use edgeboot::error::{Error, Kind};
 use edgeboot::host::Root;
+use edgeboot::host::root::Placement;
 use proptest::strategy::Strategy as _;
 use tempfile::TempDir;
 
@@ -478,6 +481,28 @@ fn a_source_that_cannot_be_read_is_told_apart_from_one_that_is_absent() {
     let outcome = machine.outcome().expect("good");
     assert_eq!(outcome.failed_sources.len(), 1);
     assert_eq!(outcome.failed_sources[0].origin, "/etc/edgeboot/config.d/10-a.yaml");
+}
+
+#[test]
+fn no_debug_output_shows_a_secret() {
+    let (token, key) = ("0123456789canary", "ca".repeat(32));
+    let text = format!("{INIT}certificateKey: {key}\nbootstrapTokens:\n- token: canary.{token}\n");
+    let told = Gathered {
+        origin: "told".to_owned(),
+        found: Found::Bytes { bytes: text.clone().into_bytes(), mode: None, sort: Sort::ByHand },
+    };
+    let file = File::text("/a/key", 0o600, text.as_str());
+    let placement = Placement { path: "/a/key".into(), mode: 0o600, bytes: text.clone().into_bytes() };
+    let as_numbers = format!("{:?}", token.as_bytes());
+    let as_numbers = as_numbers.trim_matches(['[', ']']);
+    let outcome = config(&text).expect("good");
+    for shown in [format!("{outcome:?}"), format!("{told:?}"), format!("{file:?}"), format!("{placement:?}")] {
+        for secret in [token, key.as_str(), as_numbers] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+    let node = serde_json::to_string(&node_of(outcome)).expect("JSON");
+    assert!(!node.contains(token) && !node.contains(&key), "{node}");
 }
 
 #[test]

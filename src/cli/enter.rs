@@ -18,7 +18,7 @@ use crate::host::{Changed, Deadline, Host, Root};
 use crate::k8s::units;
 use crate::phases;
 
-use super::session::{Prepared, PreparedNode, Session, ask_the_machine, require_root, stop_signal};
+use super::session::{Prepared, PreparedNode, Session, ask_the_machine, require_root, require_systemd, stop_signal};
 use super::{Global, follow, plan, print, print_error, reconcile};
 
 /// Where edgeboot lies on a host where nothing was baked.
@@ -44,16 +44,6 @@ pub async fn enter(global: &Global, session: &Session, recording: &Recording) ->
     let _ = session.host.blocking(move || tree.put_groups(&recording)).await?;
     release(&session.host).await?;
     follow::follow(global).await
-}
-
-fn require_systemd(root: &Root) -> Result<()> {
-    // sd_booted(3): the folder is there exactly when systemd is PID 1.
-    if root.metadata("/run/systemd/system")?.is_some() {
-        return Ok(());
-    }
-    Err(Error::host("looking for systemd")
-        .because("it does not run here (/run/systemd/system is missing)")
-        .hint("edgeboot needs systemd as the service manager; in a container, start it with systemd as PID 1"))
 }
 
 /// An explicit init or join is the answer to a machine that `reset` holds, or whose cluster is gone.

@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::watch::Watch;
 use crate::host::{Deadline, Host, Root, Utf8Path};
 
+use super::session::require_systemd;
 use super::{Global, Output, failed, print_error, reconcile, status};
 
 /// What a boot runs.
@@ -48,6 +49,7 @@ fn exit_code(kind: &str) -> u8 {
 /// Starts the unit, or joins the boot's, and shows what it does until its job ends.
 pub async fn follow(global: &Global) -> Result<Status> {
     let host = Host::machine()?;
+    require_systemd(&host.root)?;
     let booting = host.systemd.status(BOOT_UNIT).await?.is_some_and(|unit| unit.active_state == "activating");
     let unit = if booting { BOOT_UNIT } else { RECONCILE_UNIT };
     let watch = watch_status(&host.root)?;

@@ -14,7 +14,7 @@ use crate::k8s::names;
 use crate::phases;
 
 use super::listeners::{Journal, StatusFile, Systemd, Terminal};
-use super::session::{Prepared, Session, stop_signal};
+use super::session::{Prepared, Session, require_systemd, stop_signal};
 use super::{Global, Output, failed, follow, print, print_error, print_value};
 
 /// The phases whose files edgeboot-mend repairs before containerd and the kubelet start: from what is on the machine, without
@@ -55,6 +55,7 @@ impl Reconcile {
 
     async fn in_place(&self, global: &Global, under_systemd: bool) -> Result<RunResult> {
         let session = open(global, under_systemd)?;
+        require_systemd(&session.host.root)?;
         let path = Utf8Path::new(names::LOCK);
         let _lock = match lock::attempt(path, "edgeboot reconcile")? {
             Attempt::Taken(lock) => lock,

@@ -148,6 +148,17 @@ pub fn require_root(root: &Root, doing: &str) -> Result<()> {
     }
 }
 
+/// Refuses to work without systemd, before anything is touched: everything a run makes is started by it.
+pub fn require_systemd(root: &Root) -> Result<()> {
+    // sd_booted(3): the folder is there exactly when systemd is PID 1.
+    if root.metadata("/run/systemd/system")?.is_some() {
+        return Ok(());
+    }
+    Err(Error::host("looking for systemd")
+        .because("it does not run here (/run/systemd/system is missing)")
+        .hint("edgeboot needs systemd as the service manager; in a container, start it with systemd as PID 1"))
+}
+
 /// A source that failed may have held the wish to join: without a cluster here, none is founded while it cannot be asked. Who joins
 /// makes no CA, and does not wait for it.
 fn refuse_to_found_blindly(cx: &Context, failed: &[FailedSource]) -> Result<()> {

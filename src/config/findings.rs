@@ -2,7 +2,7 @@
 //! file, line and column, the line itself, and what was probably meant. Lines that hold a secret are shown without it.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
@@ -110,7 +110,7 @@ impl Finding {
 }
 
 /// The text of a source, for showing lines of it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SourceText {
     /// The file, or for instance `command line`.
     pub name: String,
@@ -122,6 +122,13 @@ pub struct SourceText {
     pub numbered: bool,
     /// What to do when it holds a secret and others can read it: an error for files that stay, a warning for those given by hand.
     pub when_readable: Level,
+}
+
+impl fmt::Debug for SourceText {
+    /// Without the text: it may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} bytes", self.name, self.text.len())
+    }
 }
 
 /// What was found so far. Shared while documents are read, hence the cell.

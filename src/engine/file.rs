@@ -1,6 +1,8 @@
 //! A file as a phase wishes it, and the three-way comparison with what stands there: as we wrote it, missing or torn, or somebody
 //! else's.
 
+use std::fmt;
+
 use camino::Utf8PathBuf;
 
 use super::phase::Disruption;
@@ -9,7 +11,7 @@ use super::phase::Disruption;
 pub type Torn = fn(&[u8]) -> bool;
 
 /// A file as a phase wishes it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct File {
     /// Where; parents are made (0755, or 0700 below a private folder of edgeboot's) when they are missing.
     pub path: Utf8PathBuf,
@@ -21,6 +23,13 @@ pub struct File {
     pub torn: Torn,
     /// What else happens when it changes.
     pub disrupts: Disruption,
+}
+
+impl fmt::Debug for File {
+    /// Without the content: it may be a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:04o}, {} bytes", self.path, self.mode, self.bytes.len())
+    }
 }
 
 impl File {

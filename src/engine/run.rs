@@ -151,11 +151,12 @@ fn record(cx: &Context, phase: &dyn Phase) -> Result<()> {
 /// it cannot say then is `blocked`, not a failure.
 pub async fn look(cx: &Context, plan: &Plan<'_>) -> Result<Vec<(PhaseId, Drift)>> {
     let mut looked = Vec::new();
-    let mut pending: BTreeSet<PhaseId> = BTreeSet::new();
+    // Phases with something to do, and those behind one, however far; with the one that is in front.
+    let mut pending: BTreeMap<PhaseId, PhaseId> = BTreeMap::new();
     for step in &plan.steps {
         let id = step.phase.id();
         let cx = cx.for_phase(id);
-        let behind = step.after.iter().find(|before| pending.contains(*before)).copied();
+        let behind = step.after.iter().find_map(|before| pending.get(before)).copied();
         let facts = cx.facts();
         let once = step.phase.lasting() == Lasting::Once
             && cx.ledger.is_recorded(id, &step.phase.fingerprint(&Inputs { node: &cx.node, facts: &facts }));
@@ -167,8 +168,10 @@ pub async fn look(cx: &Context, plan: &Plan<'_>) -> Result<Vec<(PhaseId, Drift)>
             }
             (false, Err(error), _) => return Err(error.while_doing(format!("looking at the phase '{id}'"))),
         };
-        if !drift.is_none() {
-            pending.insert(id);
+        if drift.is_none() {
+            pending.extend(behind.map(|before| (id, before)));
+        } else {
+            pending.insert(id, id);
         }
         looked.push((id, drift));
     }

@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod lock;
 pub mod net;
 pub mod notify;
+pub mod process;
 pub mod root;
 pub mod systemd;
 pub mod watch;

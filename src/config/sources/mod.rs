@@ -7,6 +7,8 @@ pub mod disk;
 pub mod recorded;
 pub mod secrets;
 
+use std::fmt;
+
 use crate::host::Root;
 
 use super::tree::Tree;
@@ -35,7 +37,7 @@ pub struct Gathered {
 }
 
 /// What a place holds.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Found {
     /// A stream of documents.
     Bytes {
@@ -57,6 +59,18 @@ pub enum Found {
     Absent,
     /// It could not be told whether there is something.
     Failed(String),
+}
+
+impl fmt::Debug for Found {
+    /// Without what is written there: it may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Found::Bytes { bytes, .. } => write!(f, "{} bytes", bytes.len()),
+            Found::Documents { documents, .. } => write!(f, "{} documents", documents.len()),
+            Found::Absent => f.write_str("absent"),
+            Found::Failed(why) => write!(f, "failed: {why}"),
+        }
+    }
 }
 
 /// What sort of file a stream stands in.

@@ -2,6 +2,7 @@
 //! group becomes visible, and is durable before the next one does. What is there already is left alone.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::io::Write as _;
 
@@ -11,7 +12,7 @@ use crate::host::Changed;
 use crate::k8s::names;
 
 /// A file to be placed: path, permission bits, content.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Placement {
     /// Where; parents are made (0755, private ones 0700) when they are missing.
     pub path: Utf8PathBuf,
@@ -19,6 +20,13 @@ pub struct Placement {
     pub mode: u32,
     /// The content.
     pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Placement {
+    /// Without the content: it may be a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:04o}, {} bytes", self.path, self.mode, self.bytes.len())
+    }
 }
 
 /// What a placement needs.
