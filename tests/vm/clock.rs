@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::vm::Vm;
 
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(900);
 
 fn phase<'a>(status: &'a Value, id: &str) -> &'a Value {
     let phases = status["phases"].as_array().into_iter().flatten();
@@ -25,8 +25,10 @@ pub fn in_1970() -> Result<()> {
     let message = status["error"]["message"].as_str().unwrap_or_default();
     ensure!(message.contains("it says 20") && message.contains(", but "), "{message}");
     ensure!(status["error"]["hint"].as_str().is_some_and(|hint| hint.contains("timedatectl set-time")), "{status:#}");
-    let journal = vm
-        .run("until journalctl -b -u edgeboot --no-pager | grep status=; do sleep 1; done; journalctl -b -u edgeboot --no-pager")?;
+    let journal = vm.run(
+        "for i in $(seq 60); do journalctl -b -u edgeboot --no-pager | grep -q status= && break; sleep 1; done; \
+              journalctl -b -u edgeboot --no-pager",
+    )?;
     for said in ["waiting for the clock to be synchronised", message, "status=75/TEMPFAIL"] {
         ensure!(journal.contains(said), "the journal does not say {said:?}:\n{journal}");
     }
@@ -39,6 +41,8 @@ pub fn in_1970() -> Result<()> {
 
     vm.run(&format!("timedatectl set-ntp false; date -s @{}", jiff::Timestamp::now().as_second()))?;
     let status = vm.until("past the clock", LIMIT, |status| phase(status, "certs/ca")["state"] == "done")?;
-    ensure!(phase(&status, "clock")["state"] == "unchanged", "{status:#}");
+    // A run that was waiting has seen the clock being set; one that began afterwards has found it right.
+    let state = &phase(&status, "clock")["state"];
+    ensure!(state == "done" || state == "unchanged", "{status:#}");
     Ok(())
 }

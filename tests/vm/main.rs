@@ -40,7 +40,7 @@ fn main() {
         eprintln!("VMs are ignored: they run in `tests/run all`");
     }
     let trial = |(name, run): Case, runs: bool| {
-        let trial = Trial::test(format!("vm::{name}"), move || run().map_err(|error| Failed::from(format!("{error:?}"))));
+        let trial = Trial::test(format!("vm::{name}"), move || run().map_err(|error| Failed::from(format!("{error:#}"))));
         trial.with_ignored_flag(missing.is_some() || !runs)
     };
     libtest_mimic::run(&arguments, CASES.into_iter().map(|case| trial(case, all)).collect()).exit();

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::vm::{Vm, repository};
 
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(900);
 
 fn swaps(vm: &Vm) -> Result<bool> {
     Ok(!vm.run("swapon --show --noheadings")?.trim().is_empty())

@@ -23,6 +23,9 @@ pub fn missing() -> Option<String> {
     needed.iter().find(|path| !repository().join(path).exists()).map(|path| format!("{path} is missing; `tests/run` makes it"))
 }
 
+/// What edgeboot says about its run.
+const STATUS: &str = "/run/edgeboot/status.json";
+
 /// A VM; removed when dropped, unless EDGEBOOT_KEEP_MACHINES is set.
 #[derive(Debug)]
 pub struct Vm {
@@ -97,7 +100,7 @@ impl Vm {
 
     /// What edgeboot says about its run; `None` when it has not run since power-on.
     pub fn status(&self) -> Result<Option<Value>> {
-        let text = self.attempt("cat /run/edgeboot/status.json")?;
+        let text = self.attempt(&format!("cat {STATUS}"))?;
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
@@ -116,6 +119,20 @@ impl Vm {
         }
         let journal = self.attempt("journalctl -b -u 'edgeboot*' -u kubelet -u containerd --no-pager | tail -n 60")?;
         bail!("not {what} after {most:?}: {last:#?}\n{}\nconsole: {}", journal.unwrap_or_default(), self.console_end()?);
+    }
+
+    /// Waits until edgeboot has begun a phase and worked on it for so long; its status then. The waiting is done inside, so that what
+    /// follows is not late by the questions and answers of a busy host.
+    pub fn begun(&self, phase: &str, seconds: u64, most: Duration) -> Result<Value> {
+        let begun = format!("grep -Eqs '\"id\":\"{phase}\",\"state\":\"[^p]' {STATUS}");
+        let wait = format!("for i in $(seq 200); do {begun} && sleep {seconds} && exec cat {STATUS}; sleep 0.1; done; exit 1");
+        let started = Instant::now();
+        while started.elapsed() < most {
+            if let Some(text) = self.attempt(&wait)? {
+                return Ok(serde_json::from_str(&text)?);
+            }
+        }
+        self.until(&format!("at {phase}"), Duration::from_secs(1), |_| false)
     }
 
     fn console_end(&self) -> Result<String> {
