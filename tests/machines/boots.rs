@@ -116,16 +116,19 @@ fn cut_at_ten_moments() -> Result<()> {
     machine.run("edgeboot plan --exit-code").map(drop)
 }
 
-/// Nothing baked: the binary and a package lie somewhere, and somebody types `edgeboot init`.
+/// Nothing baked: the binary and a package lie somewhere, and somebody types `edgeboot init`. No route leads away, so that the address
+/// is configured.
 fn stock_host() -> Result<()> {
-    let machine = Machine::up("stock", &["--bare"])?;
+    let machine = Machine::up("stock", &["--bare", "--gateway", "none"])?;
     machine.run("systemctl is-system-running --wait || true")?;
     let root = machine.root()?;
     let folder = root.join("root");
     std::fs::copy(super::machine::binary(), folder.join("edgeboot"))?;
     machine.copy_package("/root/package")?;
     let config = std::fs::read_to_string(super::machine::repository().join("image/try.yaml"))?;
-    std::fs::write(folder.join("config.yaml"), config.replace("role: controlPlane", "role: controlPlane\npackage: /root/package"))?;
+    let config = config.replace("role: controlPlane", "role: controlPlane\npackage: /root/package");
+    let address = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nlocalAPIEndpoint: {advertiseAddress: 10.77.0.11}\n";
+    std::fs::write(folder.join("config.yaml"), format!("{config}---\n{address}"))?;
     let output =
         machine.attempt("chmod 600 /root/config.yaml; chmod 755 /root/edgeboot; /root/edgeboot init --config /root/config.yaml")?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);

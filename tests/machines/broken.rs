@@ -10,11 +10,13 @@ use super::machine::{LIMIT, Machine};
 pub const CASES: [Case; 1] = [("whatever_is_broken_on_disk_is_mended_or_named", broken)];
 
 /// Damage, and what `reconcile` says when it cannot mend it; empty: it mends it.
-const DAMAGES: [(&str, &str); 15] = [
+const DAMAGES: [(&str, &str); 18] = [
     (": > /etc/kubernetes/pki/apiserver.crt", ""),
     ("rm /etc/kubernetes/pki/apiserver.key", ""),
+    (": > /etc/kubernetes/pki/apiserver.key", ""),
+    ("cp /etc/kubernetes/pki/sa.key /etc/kubernetes/pki/apiserver.key", ""),
     (": > /etc/kubernetes/pki/apiserver-kubelet-client.key", ""),
-    ("cp /etc/kubernetes/pki/apiserver.key /etc/kubernetes/pki/front-proxy-client.key", ""),
+    (EXPIRED, ""),
     (": > /etc/kubernetes/pki/sa.pub", ""),
     (": > /etc/kubernetes/manifests/kube-scheduler.yaml", ""),
     ("rm /etc/kubernetes/manifests/kube-controller-manager.yaml", ""),
@@ -26,7 +28,14 @@ const DAMAGES: [(&str, &str); 15] = [
     (": > /etc/kubernetes/pki/ca.crt", "using /etc/kubernetes/pki/ca.crt: it is empty, and a cluster is here"),
     (": > /etc/kubernetes/pki/ca.key", "using /etc/kubernetes/pki/ca.key: it is empty, and a cluster is here"),
     (": > /etc/kubernetes/pki/sa.key", "using /etc/kubernetes/pki/sa.key: it is empty, and a cluster is here"),
+    // Not damage but kubeadm's external CA; the last, for nothing is signed any more.
+    ("rm /etc/kubernetes/pki/ca.key", ""),
 ];
+
+/// Leaves of each CA that the years have passed by: a server's, and clients'.
+const EXPIRED: &str = "set -e; cd /etc/kubernetes/pki
+expire() { openssl x509 -in $1.crt -CA $2.crt -CAkey $2.key -not_before 20240101000000Z -not_after 20250101000000Z -out $1.old; cat $1.old > $1.crt; rm $1.old; }
+expire apiserver ca; expire apiserver-kubelet-client ca; expire apiserver-etcd-client etcd/ca; expire etcd/server etcd/ca; expire front-proxy-client front-proxy-ca";
 
 fn broken() -> Result<()> {
     let machine = Machine::up("broken", &[])?;
@@ -35,6 +44,9 @@ fn broken() -> Result<()> {
     let authority = machine.digest("/etc/kubernetes/pki/ca.crt")?;
     for (damage, named) in DAMAGES {
         machine.run(damage)?;
+        if named.is_empty() {
+            machine.run("edgeboot plan")?;
+        }
         let output = machine.attempt("edgeboot reconcile --foreground")?;
         let said = String::from_utf8_lossy(&output.stderr);
         if named.is_empty() {

@@ -6,14 +6,20 @@
 
 mod boots;
 mod broken;
+mod external;
 mod machine;
 mod parity;
 mod people;
+mod secrets;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What runs in `tests/run all` only: it takes minutes and shows more of the same.
-const SLOW: [&str; 1] = ["most_options_at_once_make_kubeadms_objects"];
+const SLOW: [&str; 3] = [
+    "most_options_at_once_make_kubeadms_objects",
+    "a_control_plane_with_an_external_etcd_serves",
+    "a_control_plane_without_the_key_of_its_ca_serves",
+];
 
 /// A test and what it shows.
 type Case = (&'static str, fn() -> anyhow::Result<()>);
@@ -36,6 +42,7 @@ fn main() {
     cases.extend(broken::CASES);
     cases.extend(people::CASES);
     cases.extend(parity::CASES);
+    cases.extend(external::CASES);
     let trials = cases
         .into_iter()
         .map(|(name, run)| {

@@ -1,10 +1,14 @@
 //! Edgeboot among people and kubeadm: what others change is theirs, kubeadm's commands work, secrets stay secret, and bad surroundings
 //! are named before anything is half-made.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Result, ensure};
 
 use super::Case;
 use super::machine::{LIMIT, Machine};
+use super::secrets;
 
 /// The cases of this file.
 pub const CASES: [Case; 2] = [
@@ -16,8 +20,11 @@ fn ours_and_theirs() -> Result<()> {
     let config = super::machine::repository().join("target/theirs.yaml");
     let base = std::fs::read_to_string(super::machine::repository().join("image/try.yaml"))?;
     std::fs::write(&config, format!("{base}---\n{CANARY_DOCUMENT}"))?;
-    let machine = Machine::up("theirs", &["--config", &config.to_string_lossy()])?;
-    machine.ready(LIMIT)?;
+    let machine = Machine::up("theirs", &["--off", "--config", &config.to_string_lossy()])?;
+    secrets::watched(CANARY, || {
+        machine.on()?;
+        machine.ready(LIMIT)
+    })?;
     ensure!(machine.kubectl("-n kube-system get secret bootstrap-token-canary")?.contains("bootstrap.kubernetes.io/token"));
     // Commands that only read.
     for command in ["certs check-expiration", "token list"] {
@@ -40,7 +47,8 @@ fn ours_and_theirs() -> Result<()> {
     ensure!(machine.digest("/etc/kubernetes/pki/apiserver-kubelet-client.crt")? == renewed, "a renewed certificate was replaced");
     ensure!(machine.kubectl("-n kube-system get cm coredns -o yaml")?.contains("cache 31"), "an edited Corefile was overwritten");
     machine.serves()?;
-    no_secret_anywhere(&machine)?;
+    secrets::nowhere(&machine, CANARY)?;
+    secrets::no_core(&machine)?;
 
     // kubeadm ends the cluster; a boot does not build another one unasked.
     machine.run("kubeadm reset --force 2>&1")?;
@@ -57,29 +65,11 @@ const CANARY_DOCUMENT: &str =
 /// The half of it that is secret.
 const CANARY: &str = "0123456789canary";
 
-/// Modes of every secret, and the keys' text nowhere but in their files.
-fn no_secret_anywhere(machine: &Machine) -> Result<()> {
-    let readable = machine.run(
-        "find /etc/kubernetes /var/lib/edgeboot /var/lib/kubelet/pki /etc/edgeboot -type f \\( -name '*.key' -o -name '*.conf' -o -name '*.pem' -o -name 'state.json' -o -name config.yaml \\) -perm /077 -not -path '*/packages/*'",
-    )?;
-    ensure!(readable.trim().is_empty(), "readable by others: {readable}");
-    for secret in [CANARY, "PRIVATE KEY"] {
-        machine.run(&format!("! grep -l '{secret}' /var/lib/edgeboot/state.json /run/edgeboot/*"))?;
-        machine.run(&format!("! journalctl -b -u 'edgeboot*' -o export --no-pager | grep -a '{secret}'"))?;
-    }
-    // The pattern comes from a file, so that the search itself does not hold it.
-    std::fs::write(machine.root()?.join("root/pattern"), CANARY)?;
-    machine.run("! grep -laFf /root/pattern /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null")?;
-    for command in ["status", "plan", "status -o json", "plan -o json"] {
-        ensure!(!machine.run(&format!("edgeboot {command}"))?.contains(CANARY), "`edgeboot {command}` prints the token");
-    }
-    Ok(())
-}
-
 fn bad_surroundings() -> Result<()> {
     let machine = Machine::up("bad", &["--off"])?;
     let root = machine.root()?;
     let config = std::fs::read_to_string(root.join("etc/edgeboot/config.yaml"))?;
+    without_systemd(&root)?;
     std::fs::write(root.join("etc/edgeboot/config.yaml"), "role: controlPlane\nrole: [\n")?;
     machine.on()?;
 
@@ -89,19 +79,33 @@ fn bad_surroundings() -> Result<()> {
     ensure!(status["error"]["message"].as_str().is_some_and(|text| text.contains("config.yaml:2")), "{status:#}");
     machine.run("! test -e /etc/kubernetes/pki && ! test -e /var/lib/edgeboot/state.json")?;
 
-    // A stranger on 6443: named, nothing half-made.
-    machine.run("systemd-run --unit=stranger socat TCP-LISTEN:6443,fork /dev/null")?;
     std::fs::write(root.join("etc/edgeboot/config.yaml"), "")?;
     let output = machine.attempt("edgeboot reconcile --foreground")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(78) && said.contains("this is empty"), "{}: {said}", output.status);
+    // Too little room: named, nothing half-made.
+    machine.run(
+        "mkdir -p /var/lib/edgeboot /etc/kubernetes && mount -t tmpfs -o size=8M none /var/lib/edgeboot && mount -t tmpfs -o size=16k none /etc/kubernetes",
+    )?;
     // Renamed into place: of a file that is still being written a run may well see half.
     machine.run(&format!("cat > /etc/edgeboot/new <<'E'\n{config}\nE\nmv /etc/edgeboot/new /etc/edgeboot/config.yaml"))?;
+    wait_for(&machine, "failed", "free at /var/lib/edgeboot and")?;
+    machine.run("! test -e /var/lib/edgeboot/packages && test -z \"$(ls /etc/kubernetes)\"")?;
+
+    // A stranger on 6443: with room for the package the run goes on by itself, to here; named, nothing half-made.
+    machine.run("systemd-run --unit=stranger socat TCP-LISTEN:6443,fork /dev/null")?;
+    machine.run("mount -o remount,size=1G /var/lib/edgeboot")?;
     wait_for(&machine, "failed", "Port-6443")?;
     machine.run("! test -e /etc/kubernetes/pki/ca.key")?;
 
+    // A full disk amid the keys: named, and what is there is whole.
+    machine.run("systemctl stop stranger; systemctl restart --no-block edgeboot-reconcile.service")?;
+    wait_for(&machine, "failed", "No space left on device")?;
+    machine.run("test -z \"$(find /etc/kubernetes -type f -empty)\" && ! test -e /etc/kubernetes/manifests/kube-apiserver.yaml")?;
+    machine.run("mount -o remount,size=64M /etc/kubernetes")?;
+
     // Two at once: the second says who holds the lock.
-    machine.run("systemctl stop stranger; systemctl stop edgeboot-reconcile.service; true")?;
+    machine.run("systemctl stop edgeboot-reconcile.service")?;
     machine.run("systemctl start --no-block edgeboot-reconcile.service; sleep 0.3")?;
     let output = machine.attempt("edgeboot reconcile --foreground")?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -120,6 +124,21 @@ fn bad_surroundings() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(69), "{}: {said}", output.status);
     ensure!(said.contains("10.77.0.11") && said.contains("10.77.0.99") && said.contains("advertiseAddress"), "{said}");
+    Ok(())
+}
+
+/// A plain chroot: one sentence, before anything is touched.
+fn without_systemd(root: &Path) -> Result<()> {
+    for words in [&["reconcile", "--foreground"][..], &["reconcile"], &["init"]] {
+        let output = Command::new("chroot").arg(root).arg("/usr/bin/edgeboot").args(words).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(69), "{words:?}: {}: {said}", output.status);
+        ensure!(said.starts_with("edgeboot: looking for systemd: it does not run here"), "{words:?}: {said}");
+        ensure!(said.lines().count() == 2 && said.contains("hint: edgeboot needs systemd"), "{words:?}: {said}");
+    }
+    for made in ["var/lib/edgeboot/state.json", "var/lib/edgeboot/packages", "etc/kubernetes"] {
+        ensure!(!root.join(made).exists(), "{made} was made");
+    }
     Ok(())
 }
 
