@@ -1,4 +1,9 @@
-//! `edgeboot config check`: tells every finding about the configuration of this machine, or about files, and changes nothing.
+//! `edgeboot config`: what concerns configurations and no cluster. `config check` is here: it tells every finding about the
+//! configuration of this machine, or about files, and changes nothing.
+
+mod images;
+mod migrate;
+mod print;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -12,13 +17,24 @@ use crate::host::Root;
 use super::init::by_hand;
 use super::{Global, Output, print, print_value};
 
-/// Looks at the configuration.
+/// What to do with configurations.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
     /// Tells everything that is wrong or doubtful, with file, line and column. Without a FILE it looks at what this machine would use
     /// at its next boot. Exit code 78 when something is wrong.
     #[command(after_help = "Example:\n  edgeboot config check examples/single-node.yaml")]
     Check(Check),
+    /// Prints the defaults.
+    #[command(subcommand)]
+    Print(print::Print),
+    /// Tells which container images are needed.
+    #[command(subcommand)]
+    Images(images::Images),
+    /// Brings a configuration of before into today's words: kubeadm's v1beta3 becomes v1beta4.
+    ///
+    /// Unlike kubeadm's, nothing that was not written is added, and what is not kubeadm's stays in the stream. Comments are lost.
+    #[command(after_help = "Example:\n  edgeboot config migrate --old-config old.yaml --new-config new.yaml")]
+    Migrate(migrate::Migrate),
 }
 
 /// `edgeboot config check`.
@@ -30,9 +46,14 @@ pub struct Check {
 }
 
 impl ConfigCommand {
-    /// Looks, prints what was found, and fails when something is wrong.
+    /// Runs it. A check looks, prints what was found, and fails when something is wrong.
     pub fn run(&self, global: &Global) -> Result<()> {
-        let ConfigCommand::Check(check) = self;
+        let check = match self {
+            ConfigCommand::Check(check) => check,
+            ConfigCommand::Print(command) => return command.run(global),
+            ConfigCommand::Images(command) => return command.run(global),
+            ConfigCommand::Migrate(command) => return command.run(),
+        };
         let judged = check.judged(&Root::machine()?)?;
         match global.output {
             output @ (Output::Json | Output::Yaml) => print_value(output, &as_value(&judged))?,

@@ -278,7 +278,7 @@ pub fn refuse_mixed(has_file: bool, said: &[(&str, bool)]) -> Result<()> {
 }
 
 /// kubeadm's `NewFeatureGate`.
-fn feature_gates(said: &[String]) -> Result<Vec<(String, String)>> {
+pub fn feature_gates(said: &[String]) -> Result<Vec<(String, String)>> {
     let split = |gate: &String| match gate.split_once('=') {
         Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
         None => Err(Error::usage("reading --feature-gates").because(format!("missing bool value for feature-gate key:{gate}"))),

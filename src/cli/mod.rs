@@ -123,7 +123,7 @@ pub enum Command {
         after_help = "Example:\n  edgeboot join 10.0.0.5:6443 --token-file ./token --discovery-token-ca-cert-hash sha256:1234…cdef\n  edgeboot join k8s.example.com:6443 --token abcdef.0123456789abcdef --discovery-token-ca-cert-hash sha256:1234…cdef --control-plane --certificate-key 1234…cdef\n  edgeboot join phase preflight --config kubeadm.yaml"
     )]
     Join(Box<joining::JoinCommand>),
-    /// Says what is wrong with a configuration.
+    /// Checks, prints and migrates configurations.
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Says how the last run stands or ended, phase by phase.

@@ -72,7 +72,8 @@ fn config_map(node: &Node, advertise_address: IpAddr, server: &str) -> Result<Va
     Ok(if generated { objects::signed(config_map) } else { config_map })
 }
 
-fn configuration(node: &Node, advertise_address: IpAddr) -> Result<Value> {
+/// kubeadm's defaults, and the user's KubeProxyConfiguration over them.
+pub fn configuration(node: &Node, advertise_address: IpAddr) -> Result<Value> {
     let mut fields = Map::new();
     for document in documents(NAME, CONFIGURATION)? {
         fields.extend(document.as_object().cloned().unwrap_or_default());

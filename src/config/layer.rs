@@ -2,6 +2,9 @@
 //! layer replace, and `name+:` appends to the list of the lower one. Within a source each kind stands once: each thing is said in one
 //! place only.
 
+use crate::k8s::yaml;
+
+use super::fields::to_json;
 use super::findings::{Findings, Place, did_you_mean};
 use super::forms;
 use super::kubeadm;
@@ -90,6 +93,17 @@ impl Layer {
         &self.documents
     }
 
+    /// The documents as they are written: YAML, each with its `apiVersion` and `kind`.
+    pub fn texts(&self, findings: &Findings) -> Vec<String> {
+        let text = |(kind, tree): &(Kind, Tree)| {
+            let mut tree = tree.clone();
+            tree.set("apiVersion", Tree::text(tree.place, kind.api_version()));
+            tree.set("kind", Tree::text(tree.place, kind.name()));
+            yaml::text(&to_json(&tree, findings))
+        };
+        self.documents.iter().map(text).collect()
+    }
+
     /// Sorts the documents of one source by kind, in kubeadm's newest form.
     pub fn of(documents: Vec<Tree>, findings: &Findings) -> Layer {
         let mut layer = Layer::default();
@@ -164,6 +178,14 @@ fn lay_field(fields: &mut Vec<(Key, Tree)>, mut key: Key, tree: Tree) {
         (_, lower, tree) => merge(lower, tree),
     };
     fields[index] = (key, merged);
+}
+
+/// Whether it is one of kubeadm's kinds that say nothing about what a node is.
+pub fn is_apart(tree: &Tree) -> bool {
+    let is = |name: &str, told: &dyn Fn(&str) -> bool| {
+        tree.field(name).is_some_and(|field| matches!(&field.value, Value::Text(text, _) if told(text)))
+    };
+    is("apiVersion", &|version| version.starts_with(KUBEADM)) && is("kind", &|kind| IGNORED.contains(&kind))
 }
 
 /// What kind of document it is; `None` after a finding.

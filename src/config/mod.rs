@@ -8,6 +8,7 @@ pub mod findings;
 pub mod forms;
 pub mod kubeadm;
 pub mod layer;
+pub mod migrate;
 pub mod node;
 #[cfg(test)]
 pub mod sample;

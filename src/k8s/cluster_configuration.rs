@@ -8,10 +8,11 @@ use crate::config::node::{Addon, Cluster, ControlPlaneComponent, Etcd, HostPathM
 
 /// The YAML of the cluster's configuration.
 pub fn cluster_configuration(cluster: &Cluster, version: &KubernetesVersion) -> String {
-    yaml::text(&value(cluster, version))
+    yaml::text(&value(cluster, Some(version)))
 }
 
-fn value(cluster: &Cluster, version: &KubernetesVersion) -> Value {
+/// The same as a value; without a version where that is left to the package.
+pub fn value(cluster: &Cluster, version: Option<&KubernetesVersion>) -> Value {
     let mut api_server = component(&cluster.api_server);
     put(&mut api_server, "certSANs", json!(cluster.cert_sans));
     let mut networking = Map::new();
@@ -37,7 +38,7 @@ fn value(cluster: &Cluster, version: &KubernetesVersion) -> Value {
     put(&mut fields, "encryptionAlgorithm", json!(cluster.key_algorithm.as_str()));
     put(&mut fields, "featureGates", json!(cluster.feature_gates));
     put(&mut fields, "imageRepository", json!(cluster.image_repository));
-    put(&mut fields, "kubernetesVersion", json!(version.to_string()));
+    put(&mut fields, "kubernetesVersion", json!(version.map(ToString::to_string).unwrap_or_default()));
     Value::Object(fields)
 }
 
@@ -178,7 +179,7 @@ scheduler: {}
             key_file: String::new(),
         });
         let Auto::Set(version) = cluster.kubernetes_version.clone() else { unreachable!("the sample sets it") };
-        let written = value(&cluster, &version);
+        let written = value(&cluster, Some(&version));
         let expected = json!({
             "/controlPlaneEndpoint": "[fd00::1]:8443",
             "/networking/serviceSubnet": "10.96.0.0/12,fd01::/112",

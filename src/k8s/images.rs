@@ -66,6 +66,18 @@ pub fn addons(node: &Node, version: &KubernetesVersion) -> Vec<String> {
     images
 }
 
+/// All that a control plane needs, in kubeadm's order (`GetControlPlaneImages`).
+pub fn all(node: &Node, version: &KubernetesVersion) -> Vec<String> {
+    let cluster = &node.cluster;
+    let mut images: Vec<String> = CONTROL_PLANE.iter().map(|name| kubernetes(cluster, version, name)).collect();
+    images.extend(addons(node, version));
+    images.push(pause(cluster));
+    if let Etcd::Local(local) = &cluster.etcd {
+        images.push(etcd(cluster, local));
+    }
+    images
+}
+
 /// Whether an image is a static pod's of a control plane, whatever registry it is in: a worker does without.
 pub fn is_control_plane(name: &str) -> bool {
     let last = name.rsplit('/').next().unwrap_or(name);
@@ -94,6 +106,19 @@ mod tests {
             ]
         );
         assert_eq!(addons(&node, &version), ["registry.k8s.io/kube-proxy:v1.36.3", "registry.k8s.io/coredns/coredns:v1.14.2"]);
+        // `kubeadm config images list` of v1.36.3.
+        assert_eq!(
+            all(&node, &version),
+            [
+                "registry.k8s.io/kube-apiserver:v1.36.3",
+                "registry.k8s.io/kube-controller-manager:v1.36.3",
+                "registry.k8s.io/kube-scheduler:v1.36.3",
+                "registry.k8s.io/kube-proxy:v1.36.3",
+                "registry.k8s.io/coredns/coredns:v1.14.2",
+                "registry.k8s.io/pause:3.10.2",
+                "registry.k8s.io/etcd:3.6.8-0",
+            ]
+        );
         node.cluster.image_repository = "registry.example/k8s".to_owned();
         assert_eq!(coredns(&node.cluster), "registry.example/k8s/coredns:v1.14.2");
         node.cluster.dns = Addon { disabled: false, image_repository: "other.example".to_owned(), image_tag: "v9".to_owned() };

@@ -4,6 +4,7 @@ pub mod arguments;
 pub mod certificate_upload;
 pub mod cluster_configuration;
 pub mod cluster_info;
+pub mod defaults;
 pub mod go_duration;
 pub mod images;
 pub mod kubeconfig;

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use super::Case;
 use super::machine::{LIMIT, Machine};
@@ -30,6 +31,8 @@ fn ours_and_theirs() -> Result<()> {
     for command in ["certs check-expiration", "token list"] {
         machine.run(&format!("kubeadm {command} --kubeconfig /etc/kubernetes/admin.conf 2>&1 || kubeadm {command}"))?;
     }
+    tokens_of_either_tool(&machine)?;
+    certificates_by_hand(&machine)?;
     // Somebody edits; each stays, is reported, and is no failure.
     machine.run("sed -i 's/    - --allow-privileged=true/    - --allow-privileged=true\\n    - --profiling=false/' /etc/kubernetes/manifests/kube-apiserver.yaml")?;
     machine.run("mkdir -p /etc/systemd/system/kubelet.service.d && printf '[Service]\\nEnvironment=THEIRS=1\\n' > /etc/systemd/system/kubelet.service.d/50-theirs.conf && systemctl daemon-reload")?;
@@ -57,6 +60,103 @@ fn ours_and_theirs() -> Result<()> {
     ensure!(output.status.code() == Some(69) && said.contains("edgeboot init"), "{}: {said}", output.status);
     ensure!(!machine.attempt("test -e /etc/kubernetes/pki/ca.key")?.status.success(), "a second cluster was founded");
     Ok(())
+}
+
+/// The objects that a command prints for programs, in a row.
+fn printed(machine: &Machine, command: &str) -> Result<Vec<Value>> {
+    let text = machine.run(&format!("KUBECONFIG=/etc/kubernetes/admin.conf {command}"))?;
+    serde_json::Deserializer::from_str(&text).into_iter().collect::<Result<_, _>>().with_context(|| format!("{command}: {text}"))
+}
+
+/// What edgeboot says of tokens is what kubeadm says of them, and each ends what the other made.
+fn tokens_of_either_tool(machine: &Machine) -> Result<()> {
+    let made = machine.run("edgeboot token create --ttl 2h --description 'made by edgeboot'")?;
+    let kubeadms = machine.run("kubeadm token create --kubeconfig /etc/kubernetes/admin.conf")?;
+    let lists = ["edgeboot", "kubeadm"].map(|tool| printed(machine, &format!("{tool} token list -o json")));
+    let [ours, theirs] = lists.map(|list| {
+        list.map(|mut tokens| {
+            tokens.sort_by_key(|token| token["token"].to_string());
+            tokens
+        })
+    });
+    let (ours, theirs) = (ours?, theirs?);
+    ensure!(ours == theirs, "edgeboot: {ours:#?}\nkubeadm: {theirs:#?}");
+    ensure!(ours.iter().any(|token| token["token"] == made.trim() && token["description"] == "made by edgeboot"), "{ours:#?}");
+    let words =
+        |text: String| text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect::<Vec<Vec<_>>>();
+    let table = words(machine.run("edgeboot token list")?);
+    let kubeadm_table = words(machine.run("kubeadm token list --kubeconfig /etc/kubernetes/admin.conf")?);
+    ensure!(table[0] == kubeadm_table[0] && table.len() == ours.len() + 1, "{table:#?} {kubeadm_table:#?}");
+    // The line that joins is kubeadm's but for its first word and the token.
+    let line = |tool: &str| machine.run(&format!("KUBECONFIG=/etc/kubernetes/admin.conf {tool} token create --print-join-command"));
+    let (line, kubeadms_line) = (line("edgeboot")?, line("kubeadm")?);
+    let (line, kubeadms_line): (Vec<_>, Vec<_>) = (line.split_whitespace().collect(), kubeadms_line.split_whitespace().collect());
+    ensure!(line[1..4] == kubeadms_line[1..4] && line[5..] == kubeadms_line[5..], "{line:?}, kubeadm's: {kubeadms_line:?}");
+    for token in [kubeadms.trim(), line[4], kubeadms_line[4]] {
+        machine.run(&format!("edgeboot token delete {}", &token[..6]))?;
+    }
+    machine.run(&format!("kubeadm token delete {} --kubeconfig /etc/kubernetes/admin.conf", &made[..6]))?;
+    let left = printed(machine, "edgeboot token list -o json")?;
+    ensure!(left.len() == 1 && left[0]["token"].as_str().is_some_and(|token| token.starts_with("canary.")), "{left:#?}");
+    let again = machine.attempt(&format!("edgeboot token delete {}", &made[..6]))?;
+    ensure!(again.status.code() == Some(69), "{}", String::from_utf8_lossy(&again.stderr));
+    nowhere(machine, &made[7..23])
+}
+
+/// What expires is kubeadm's list; what is renewed serves and stays ours; keys and kubeconfigs that were asked for work.
+fn certificates_by_hand(machine: &Machine) -> Result<()> {
+    let mut lists = Vec::new();
+    for tool in ["edgeboot", "kubeadm"] {
+        let mut list = printed(machine, &format!("{tool} certs check-expiration -o json"))?.remove(0);
+        for row in ["certificates", "certificateAuthorities"].iter().flat_map(|part| list[*part].as_array().cloned()).flatten() {
+            ensure!(row["residualTime"].as_i64().is_some_and(|left| left > 86_400), "{tool}: {row}");
+        }
+        for part in ["certificates", "certificateAuthorities"] {
+            for row in list[part].as_array_mut().into_iter().flatten() {
+                row["residualTime"] = Value::Null;
+            }
+        }
+        lists.push(list);
+    }
+    ensure!(lists[0] == lists[1], "edgeboot: {:#}\nkubeadm: {:#}", lists[0], lists[1]);
+    let certificate = "/etc/kubernetes/pki/apiserver.crt";
+    let before = machine.digest(certificate)?;
+    let said = machine.run("edgeboot certs renew apiserver")?;
+    ensure!(said.starts_with("certificate for serving the Kubernetes API renewed"), "{said}");
+    ensure!(machine.digest(certificate)? != before, "not renewed: {said}");
+    machine.serves()?;
+    let served = machine.run("curl -sk -o /dev/null -w '%{certs}' https://127.0.0.1:6443/readyz")?;
+    let line = machine.run(&format!("sed -n 3p {certificate}"))?;
+    ensure!(served.contains(line.trim()), "the API server serves with another certificate: {served}");
+    machine.run("edgeboot certs renew all && edgeboot plan --exit-code && ! edgeboot plan | grep keeps")?;
+    machine.serves()?;
+    machine.run("kubeadm certs check-expiration")?;
+
+    machine.run(
+        "(umask 077; edgeboot kubeconfig user --client-name jane --org system:masters,ops --validity-period 1h > /root/jane)",
+    )?;
+    let who = machine.run("kubectl --kubeconfig /root/jane auth whoami -o json && rm /root/jane")?;
+    ensure!(who.contains("\"jane\"") && who.contains("\"ops\""), "{who}");
+    let key = || machine.run("edgeboot init phase upload-certs --upload-certs");
+    let (first, second) = (key()?, key()?);
+    for key in [first.trim(), second.trim()] {
+        ensure!(key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key:?} is no certificate key");
+        nowhere(machine, key)?;
+    }
+    ensure!(first != second, "the second upload has the key of the first");
+    ensure!(
+        machine.kubectl("-n kube-system get secret kubeadm-certs -o json")?.contains("\"sa.key\""),
+        "no sealed key was uploaded"
+    );
+    Ok(())
+}
+
+/// A secret that was printed is in no journal.
+fn nowhere(machine: &Machine, secret: &str) -> Result<()> {
+    std::fs::write(machine.root()?.join("root/pattern"), secret)?;
+    machine
+        .run("! journalctl -b -o export --no-pager | grep -aFf /root/pattern && ! grep -lFf /root/pattern /run/edgeboot/*")
+        .map(drop)
 }
 
 /// A token that must be nowhere but in its file and in its Secret.

@@ -1,13 +1,12 @@
 //! What `edgeboot init` or `edgeboot join` was told, recorded so that every later boot wishes the same. It holds no secret: those lie beside it, 0600, and
 //! are referred to by name.
 
-use crate::config::fields::to_json;
 use crate::config::findings::Findings;
 use crate::config::layer::{Kind, Layer};
 use crate::config::tree::{Tree, Value};
 use crate::host::Root;
 use crate::host::root::Placement;
-use crate::k8s::{names, yaml};
+use crate::k8s::names;
 
 use super::secrets::{CERTIFICATE_KEY, Forms, OF_JOIN, TOKEN};
 use super::{Gathered, Sort, Source, file};
@@ -46,13 +45,7 @@ pub fn record(told: &Layer) -> Recording {
             hide(owner, forms, &format!("recorded-{}", forms.name), &mut credentials);
         }
     }
-    let document = |(kind, tree): &(Kind, Tree)| {
-        let mut tree = tree.clone();
-        tree.set("apiVersion", Tree::text(tree.place, kind.api_version()));
-        tree.set("kind", Tree::text(tree.place, kind.name()));
-        yaml::text(&to_json(&tree, &Findings::default()))
-    };
-    let text = told.documents().iter().map(document).collect::<Vec<_>>().join("---\n");
+    let text = told.texts(&Findings::default()).join("---\n");
     let stream = Placement { path: RECORDED.into(), mode: 0o600, bytes: text.into_bytes() };
     Recording { groups: vec![credentials, vec![stream]] }
 }

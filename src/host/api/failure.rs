@@ -33,7 +33,7 @@ fn refusal(doing: &str, code: u16, message: &str) -> Error {
     let error = Error::new(kind, doing).because(message);
     if kind == Kind::Rejected {
         error.hint(
-            "the kubeconfig may belong to another cluster, or its certificate may have expired: `kubeadm certs check-expiration`",
+            "the kubeconfig may belong to another cluster, or its certificate may have expired: `edgeboot certs check-expiration`",
         )
     } else {
         error
