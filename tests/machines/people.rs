@@ -108,7 +108,7 @@ fn certificates_by_hand(machine: &Machine) -> Result<()> {
     let mut lists = Vec::new();
     for tool in ["edgeboot", "kubeadm"] {
         let mut list = printed(machine, &format!("{tool} certs check-expiration -o json"))?.remove(0);
-        for row in ["certificates", "certificateAuthorities"].iter().flat_map(|part| list[*part].as_array().cloned()).flatten() {
+        for row in ["certificates", "certificateAuthorities"].iter().filter_map(|part| list[*part].as_array()).flatten() {
             ensure!(row["residualTime"].as_i64().is_some_and(|left| left > 86_400), "{tool}: {row}");
         }
         for part in ["certificates", "certificateAuthorities"] {
