@@ -94,6 +94,7 @@ impl Reconcile {
             return Err(Error::new(Kind::Transient, "running the phases").because("stopped by a signal"));
         }
         let online = prepared.cx.host.net.interfaces().await.is_ok_and(|interfaces| !interfaces.default_routes.is_empty());
+        let online = online && !prepared.cx.is_offline();
         Ok(if online { RunResult::Ready } else { RunResult::Offline })
     }
 

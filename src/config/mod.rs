@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod document;
+pub mod fetched;
 pub mod fields;
 pub mod findings;
 pub mod forms;

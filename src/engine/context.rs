@@ -3,14 +3,18 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::config::node::{Auto, KubernetesVersion, Node};
+use crate::config;
+use crate::config::node::{Auto, Cluster, KubernetesVersion, Node, Role};
 use crate::error::{Error, Result};
 use crate::host::api::Api;
 use crate::host::{Changed, Host, Utf8Path};
+use crate::k8s::kubeconfig::{Kubeconfig, local_server};
+use crate::k8s::names;
 
 use super::file::File;
 use super::ledger::Ledger;
@@ -34,12 +38,14 @@ pub struct Context {
     /// What somebody else changed and is to be ours again: subjects, or `all`.
     pub force: Arc<Vec<String>>,
     clients: Arc<Mutex<HashMap<String, Arc<dyn Api>>>>,
+    offline: Arc<AtomicBool>,
 }
 
 impl Context {
     /// A context for the phases of one run.
     pub fn new(host: Host, node: Arc<Node>, ledger: Ledger, progress: Progress, force: Vec<String>) -> Context {
-        Context { host, node, phase: PhaseId(""), ledger, progress, force: Arc::new(force), clients: Arc::default() }
+        let (clients, offline) = (Arc::default(), Arc::default());
+        Context { host, node, phase: PhaseId(""), ledger, progress, force: Arc::new(force), clients, offline }
     }
     /// The same for one phase.
     #[must_use]
@@ -83,6 +89,26 @@ impl Context {
                 .parse()
                 .map_err(|why: String| Error::config("reading the Kubernetes version of the package").because(why)),
         }
+    }
+    /// The cluster: the wish of the machine that founds it; for one that joins, what the cluster says about itself.
+    pub fn cluster(&self) -> Result<Cluster> {
+        if self.node.join().is_none() {
+            return Ok(self.node.cluster.clone());
+        }
+        let path = names::JOIN_CLUSTER_CONFIGURATION;
+        let text = self.host.root.read_text(path)?;
+        let text = text.ok_or_else(|| Error::transient(format!("reading {path}")).because("it has not been fetched yet"))?;
+        config::fetched::cluster(&text, path)
+    }
+
+    /// Goes on without the API server, which cannot be reached: this machine was a node before. The run ends as `offline`.
+    pub fn go_on_offline(&self, why: &Error) {
+        self.say(format!("goes on without the API server: {why}"));
+        self.offline.store(true, Ordering::Relaxed);
+    }
+    /// Whether any phase went on without the API server.
+    pub fn is_offline(&self) -> bool {
+        self.offline.load(Ordering::Relaxed)
     }
 
     /// The three-way comparison of files: what is missing, torn or ours and different is a change; what parses and differs and is
@@ -129,7 +155,8 @@ impl Context {
         self.progress.say(line.as_ref());
     }
 
-    /// A client from a kubeconfig on this machine (by path), talking to this machine's own API server. Memoized per run.
+    /// A client from a kubeconfig on this machine (by path). On a control plane it talks to this machine's own API server, on a worker
+    /// to the one that the kubeconfig names. Memoized per run.
     pub fn api_with(&self, kubeconfig: &str) -> Result<Arc<dyn Api>> {
         if let Some(api) = self.clients.lock().expect("no panic while it is held").get(kubeconfig) {
             return Ok(api.clone());
@@ -139,18 +166,23 @@ impl Context {
             .root
             .read_text(kubeconfig)?
             .ok_or_else(|| Error::transient(format!("reading {kubeconfig}")).because("it does not exist yet"))?;
-        let address = self.advertise_address()?;
-        let server = match address {
-            IpAddr::V4(v4) => format!("https://{v4}:{}", self.node.bind_port),
-            IpAddr::V6(v6) => format!("https://[{v6}]:{}", self.node.bind_port),
+        let server = match self.node.role {
+            Role::ControlPlane => local_server(self.advertise_address()?, self.node.bind_port),
+            Role::Worker => {
+                let parsed = Kubeconfig::parse(text.as_bytes());
+                parsed.map_err(|why| Error::host(format!("reading {kubeconfig}")).because(why))?.server
+            }
         };
         let api = self.host.api.connect(&text, &server)?;
         self.clients.lock().expect("no panic while it is held").insert(kubeconfig.to_owned(), api.clone());
         Ok(api)
     }
-    /// The administrator's client: super-admin.conf where it is, otherwise admin.conf.
+    /// The client with the most rights that this machine has: super-admin.conf where it is, then admin.conf; on a worker the kubelet's,
+    /// which may read and change its own Node and little else.
     pub fn api(&self) -> Result<Arc<dyn Api>> {
-        use crate::k8s::names;
+        if self.node.role == Role::Worker {
+            return self.api_with(names::KUBELET_CONF);
+        }
         let path =
             if self.host.root.read(names::SUPER_ADMIN_CONF)?.is_some() { names::SUPER_ADMIN_CONF } else { names::ADMIN_CONF };
         self.api_with(path)

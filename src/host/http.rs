@@ -1,4 +1,4 @@
-//! Health endpoints on this machine: one GET, a total deadline, no proxy, no redirects.
+//! Health endpoints on this machine, and documents behind a URL: one GET, a total deadline, no proxy, no redirects.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,7 +13,13 @@ pub trait Http: Send + Sync + std::fmt::Debug {
     /// The status code of `url`; `None` when nothing answers (refused, reset, timed out). Certificates are not checked: the
     /// controller manager and the scheduler serve self-signed ones on 127.0.0.1, and kubeadm does not check them either.
     async fn status(&self, url: &str, total: Duration) -> Result<Option<u16>>;
+    /// The document behind an `https` URL, verified with the certificates this machine trusts. Only 200 is an answer; whatever may pass
+    /// by itself is `Transient`.
+    async fn document(&self, url: &str, total: Duration) -> Result<Vec<u8>>;
 }
+
+/// No document that edgeboot reads is larger.
+const MOST_BYTES: usize = 1 << 20;
 
 /// The machine's own.
 pub fn machine() -> Arc<dyn Http> {
@@ -51,6 +57,29 @@ impl Http for Machine {
             Err(error) if error.is_builder() => Err(Error::internal(format!("asking {url}")).because(error)),
             Err(_) => Ok(None),
         }
+    }
+
+    async fn document(&self, url: &str, total: Duration) -> Result<Vec<u8>> {
+        // The URL may carry a secret in its query; what stands before it does not.
+        let doing = || format!("fetching {}", url.split(['?', '#']).next().unwrap_or_default());
+        let failed = |error: reqwest::Error| match error.is_builder() {
+            true => Error::config(doing()).because(error.without_url()),
+            false => Error::transient(doing()).because(error.without_url()),
+        };
+        let builder = reqwest::Client::builder().no_proxy().https_only(true).redirect(reqwest::redirect::Policy::none());
+        let client = builder.build().map_err(|error| Error::internal("making an HTTP client").because(error))?;
+        let mut response = client.get(url).timeout(total).send().await.map_err(failed)?;
+        if response.status() != reqwest::StatusCode::OK {
+            return Err(Error::transient(doing()).because(format!("the server answered {}", response.status())));
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > MOST_BYTES {
+                return Err(Error::config(doing()).because(format!("it is larger than {MOST_BYTES} bytes")));
+            }
+        }
+        Ok(bytes)
     }
 }
 

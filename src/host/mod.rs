@@ -82,6 +82,11 @@ impl Deadline {
     pub async fn bound<T>(&self, future: impl Future<Output = T>) -> Result<T> {
         tokio::time::timeout_at(self.at, future).await.map_err(|_| self.exceeded())
     }
+    /// Waits for `duration`, at most until the deadline.
+    pub async fn pause(&self, duration: Duration) {
+        #[expect(clippy::disallowed_methods, reason = "a wait with its deadline")]
+        tokio::time::sleep(duration.min(self.left())).await;
+    }
     /// Asks `probe` again and again until it answers `Some`, starting at `first` between two tries and growing to `most`. For the
     /// few things that send no event (a healthz endpoint). The last failure of the probe is part of the error when time is up.
     pub async fn until<T, F>(&self, first: Duration, most: Duration, mut probe: impl FnMut() -> F) -> Result<T>
@@ -101,11 +106,18 @@ impl Deadline {
             if self.passed() {
                 return Err(last.map_or_else(|| self.exceeded(), |last| self.exceeded_after(&last)));
             }
-            #[expect(clippy::disallowed_methods, reason = "the one place that sleeps, with its deadline")]
-            tokio::time::sleep(pause.min(self.left())).await;
+            self.pause(pause).await;
             pause = (pause * 3 / 2).min(most);
         }
     }
+}
+
+/// A duration between these two, by chance, so that machines that were switched on together do not ask together for ever. The longer
+/// one when the machine has no random numbers.
+pub fn jittered(least: Duration, most: Duration) -> Duration {
+    let mut bytes = [0; 4];
+    let drawn = aws_lc_rs::rand::fill(&mut bytes).map_or(u32::MAX, |()| u32::from_be_bytes(bytes));
+    least + most.saturating_sub(least).mul_f64(f64::from(drawn) / f64::from(u32::MAX))
 }
 
 /// The machine as edgeboot touches it.

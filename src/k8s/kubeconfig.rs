@@ -134,6 +134,39 @@ impl Kubeconfig {
     }
 }
 
+/// Which cluster a kubeconfig is for, with or without somebody in it: the one of its current context, or the only one it has
+/// (kubeadm's `GetClusterFromKubeConfig`). The server and its CA; the error says in words why there is none.
+pub fn cluster_of(bytes: &[u8]) -> Result<(String, Authority), String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
+    let config: Value = serde_saphyr::from_str(text).map_err(|_| "it is no YAML".to_owned())?;
+    let clusters = config["clusters"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let context = config["current-context"].as_str().and_then(|name| named(&config["contexts"], name, "context"));
+    let chosen = context.and_then(|context| context["cluster"].as_str());
+    let cluster = match (chosen, clusters) {
+        (Some(name), _) => named(&config["clusters"], name, "cluster").ok_or("its context's cluster does not exist")?,
+        (None, [only]) => only.get("cluster").ok_or("its cluster says nothing")?,
+        (None, _) => return Err("it does not say which cluster it is for".to_owned()),
+    };
+    Ok((text_of(cluster, "server").ok_or("its cluster has no server")?.to_owned(), authority(cluster)?))
+}
+
+/// The kubelet's kubeconfig as the kubelet writes it when it has bootstrapped itself (`certificate/bootstrap/bootstrap.go`): its
+/// client certificate and key lie in `client`.
+pub fn of_kubelet(server: &str, authority: &[u8], client: &str) -> String {
+    yaml::text(&json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "default-context",
+        "clusters": [{
+            "name": "default-cluster",
+            "cluster": {"certificate-authority-data": STANDARD.encode(authority), "server": server},
+        }],
+        "contexts": [{
+            "name": "default-context",
+            "context": {"cluster": "default-cluster", "namespace": "default", "user": "default-auth"},
+        }],
+        "users": [{"name": "default-auth", "user": {"client-certificate": client, "client-key": client}}],
+    }))
+}
+
 fn named<'a>(list: &'a Value, name: &str, field: &str) -> Option<&'a Value> {
     list.as_array()?.iter().find(|entry| entry["name"] == name)?.get(field)
 }
@@ -338,6 +371,21 @@ mod tests {
         };
         assert!(renewed.contains("tls-server-name: api"));
         assert_eq!(Kubeconfig::parse(renewed.as_bytes()), Ok(wish));
+    }
+
+    #[test]
+    fn the_cluster_is_found_with_or_without_somebody_in_it() {
+        let embedded = Authority::Embedded(b"a certificate ".repeat(80));
+        let alone = crate::k8s::cluster_info::kubeconfig("https://a:1", b"ca");
+        let kubelet = of_kubelet("https://b:2", b"ca", "/c.pem");
+        assert_eq!(cluster_of(sample().render().as_bytes()), Ok(("https://10.77.0.21:6443".to_owned(), embedded)));
+        assert_eq!(cluster_of(alone.as_bytes()), Ok(("https://a:1".to_owned(), Authority::Embedded(b"ca".to_vec()))));
+        assert_eq!(cluster_of(kubelet.as_bytes()), Ok(("https://b:2".to_owned(), Authority::Embedded(b"ca".to_vec()))));
+        let two = "clusters: [{name: a, cluster: {server: b}}, {name: c, cluster: {server: d}}]\n";
+        assert_eq!(cluster_of(two.as_bytes()), Err("it does not say which cluster it is for".to_owned()));
+        assert_eq!(cluster_of(b""), Err("it does not say which cluster it is for".to_owned()));
+        let files = Credentials::Files { certificate: "/c.pem".to_owned(), key: "/c.pem".to_owned() };
+        assert_eq!(Kubeconfig::parse(kubelet.as_bytes()).map(|config| config.credentials), Ok(files));
     }
 
     #[test]

@@ -4,12 +4,12 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::node::{Node, Role, Taint};
+use crate::config::node::{Cluster, Node, Role, Taint};
 use crate::error::Result;
 
 use super::arguments::{command_line, default, last};
 use super::patches::{Patches, Target};
-use super::{go_duration, names, subnets, yaml};
+use super::{go_duration, names, subnets};
 
 /// Where systemd-resolved keeps the name servers that are no loopback stub.
 pub const RESOLVED_CONF: &str = "/run/systemd/resolve/resolv.conf";
@@ -21,8 +21,12 @@ pub const VOLUME_PLUGIN_DIR: &str = "/var/lib/kubelet/volumeplugins";
 /// What all kubelets of the cluster share: the content of the ConfigMap `kubelet-config`. `systemd_resolved`: that unit is active here.
 pub fn cluster_kubelet_config(node: &Node, systemd_resolved: bool) -> Value {
     let mut config = always_written();
-    overlay(&mut config, &defaults(node, systemd_resolved));
+    overlay(&mut config, &defaults(&node.cluster, systemd_resolved));
     overlay(&mut config, &node.kubelet_configuration);
+    finished(config)
+}
+
+fn finished(mut config: Map<String, Value>) -> Value {
     normalise_durations(&mut config);
     // kubeadm cannot tell an unset field from `false` here, and insists.
     config.insert("rotateCertificates".to_owned(), true.into());
@@ -33,14 +37,29 @@ pub fn cluster_kubelet_config(node: &Node, systemd_resolved: bool) -> Value {
 
 /// This node's config.yaml: what the cluster shares, the user's patches, and what is this node's own.
 pub fn node_kubelet_config(node: &Node, systemd_resolved: bool, patches: &Patches) -> Result<Value> {
-    let mut config = patches.apply(Target::KubeletConfiguration, cluster_kubelet_config(node, systemd_resolved))?;
-    config["containerRuntimeEndpoint"] = node.registration.cri_socket.clone().into();
-    Ok(config)
+    of_this_node(node, cluster_kubelet_config(node, systemd_resolved), patches)
 }
 
-/// [`node_kubelet_config`] as YAML.
-pub fn node_kubelet_config_text(node: &Node, systemd_resolved: bool, patches: &Patches) -> Result<String> {
-    Ok(yaml::text(&node_kubelet_config(node, systemd_resolved, patches)?))
+/// The config.yaml of a node that joined: what the cluster keeps for its kubelets (`shared`), completed as kubeadm completes it, over it
+/// what this node's configuration says, the user's patches, and what is this node's own.
+pub fn joined_kubelet_config(
+    node: &Node,
+    cluster: &Cluster,
+    shared: &Map<String, Value>,
+    systemd_resolved: bool,
+    patches: &Patches,
+) -> Result<Value> {
+    let mut config = always_written();
+    overlay(&mut config, &defaults(cluster, systemd_resolved));
+    overlay(&mut config, shared);
+    overlay(&mut config, &node.kubelet_configuration);
+    of_this_node(node, finished(config), patches)
+}
+
+fn of_this_node(node: &Node, config: Value, patches: &Patches) -> Result<Value> {
+    let mut config = patches.apply(Target::KubeletConfiguration, config)?;
+    config["containerRuntimeEndpoint"] = node.registration.cri_socket.clone().into();
+    Ok(config)
 }
 
 /// instance-config.yaml: what an upgrade puts over the cluster's configuration again.
@@ -86,8 +105,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// kubeadm's defaults.
-fn defaults(node: &Node, systemd_resolved: bool) -> Map<String, Value> {
-    let cluster = &node.cluster;
+fn defaults(cluster: &Cluster, systemd_resolved: bool) -> Map<String, Value> {
     let dns = subnets::service_address(&cluster.service_subnets, subnets::DNS_SERVICE);
     let mut defaults = object(json!({
         "authentication": {

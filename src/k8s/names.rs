@@ -43,6 +43,16 @@ pub const STATE: &str = "/var/lib/edgeboot/state.json";
 pub const KEPT_DIR: &str = "/var/lib/edgeboot/kept";
 /// Secrets that came by value.
 pub const CREDENTIALS_DIR: &str = "/var/lib/edgeboot/credentials";
+/// What a machine that joins has learned about its cluster.
+pub const JOIN_DIR: &str = "/var/lib/edgeboot/join";
+/// Where the cluster is and its CA: a kubeconfig with nobody in it.
+pub const JOIN_CLUSTER: &str = "/var/lib/edgeboot/join/cluster.conf";
+/// The cluster's `ClusterConfiguration`.
+pub const JOIN_CLUSTER_CONFIGURATION: &str = "/var/lib/edgeboot/join/cluster-configuration.yaml";
+/// What the cluster's kubelets share.
+pub const JOIN_KUBELET_CONFIGURATION: &str = "/var/lib/edgeboot/join/kubelet-configuration.yaml";
+/// The kubelet's key until it has a certificate.
+pub const JOIN_KEY: &str = "/var/lib/edgeboot/join/kubelet-client.key";
 /// Installed packages, by digest.
 pub const PACKAGES_DIR: &str = "/var/lib/edgeboot/packages";
 /// The package in use: a link into [`PACKAGES_DIR`].

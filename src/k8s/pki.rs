@@ -11,6 +11,7 @@ pub mod issue;
 pub mod judge;
 pub mod key;
 mod pem;
+pub mod request;
 
 pub use certificate::{Certificate, San, Usage};
 pub use certlist::{Authority, Leaf};

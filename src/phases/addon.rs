@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::objects::{AFTER_API, apply_objects, cluster_url, inspect_objects};
 use super::patches;
 use crate::components::{coredns, kube_proxy};
-use crate::config::node::{Node, Role};
+use crate::config::node::Node;
 use crate::engine::context::Context;
 use crate::engine::phase::{Drift, Fingerprint, Inputs, Phase, PhaseId};
 use crate::error::Result;
@@ -38,7 +38,7 @@ impl Phase for CoreDns {
         AFTER_API
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane && !node.cluster.dns.disabled
+        node.founds() && !node.cluster.dns.disabled
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         let cluster = &inputs.node.cluster;
@@ -65,7 +65,7 @@ impl Phase for KubeProxy {
         AFTER_API
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane && !node.cluster.proxy.disabled
+        node.founds() && !node.cluster.proxy.disabled
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         let (node, facts) = (inputs.node, inputs.facts);

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::objects::{AFTER_API, apply_objects, inspect_objects};
-use crate::config::node::{Node, Role};
+use crate::config::node::Node;
 use crate::engine::context::Context;
 use crate::engine::phase::{Drift, Fingerprint, Inputs, Phase, PhaseId};
 use crate::error::Result;
@@ -32,7 +32,7 @@ impl Phase for AdminBinding {
         AFTER_API
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane
+        node.founds()
     }
     fn fingerprint(&self, _: &Inputs<'_>) -> Fingerprint {
         Fingerprint::of(&wishes())

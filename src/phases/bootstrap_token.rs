@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::objects::{AFTER_API, apply_objects, cluster_ca, cluster_url, inspect_objects, patience, patiently, put};
-use crate::config::node::{BootstrapToken, Node, Role};
+use crate::config::node::{BootstrapToken, Node};
 use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Lasting, Phase, PhaseId, Subject};
 use crate::engine::state::Effect;
@@ -120,7 +120,7 @@ impl Phase for Access {
         AFTER_API
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane
+        node.founds()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         let (node, facts) = (inputs.node, inputs.facts);
@@ -150,7 +150,7 @@ impl Phase for Tokens {
         Lasting::Once
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane && !node.bootstrap_tokens.is_empty()
+        node.founds() && !node.bootstrap_tokens.is_empty()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         Fingerprint::of(&inputs.node.bootstrap_tokens)

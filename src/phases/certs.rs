@@ -14,7 +14,7 @@ pub use service_account::ServiceAccountPhase;
 
 use jiff::Timestamp;
 
-use crate::config::node::{Cluster, Etcd, Node, Role};
+use crate::config::node::{Cluster, Etcd, Node};
 use crate::engine::context::Context;
 use crate::engine::file::File;
 use crate::engine::phase::{Disruption, Drift, PhaseId, Subject};
@@ -104,7 +104,7 @@ pub const SERVICE_ACCOUNT: ServiceAccountPhase = ServiceAccountPhase;
 
 /// Whether a CA and what it signs are part of this node: with an external etcd its certificates are somebody else's.
 fn belongs_to(authority: Authority, node: &Node) -> bool {
-    node.role == Role::ControlPlane && (authority != Authority::Etcd || matches!(node.cluster.etcd, Etcd::Local(_)))
+    node.founds() && (authority != Authority::Etcd || matches!(node.cluster.etcd, Etcd::Local(_)))
 }
 
 /// The content of a file; `None` when absent.

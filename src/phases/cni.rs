@@ -10,10 +10,12 @@ use crate::config::node::{NetworkComponent, Node};
 use crate::engine::context::Context;
 use crate::engine::file::{File, empty};
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::host::Deadline;
 use crate::host::api::ObjectReference;
 use crate::k8s::names;
+
+use super::node_registered::is_elsewhere;
 
 /// `cni/bridge`.
 #[derive(Debug)]
@@ -55,7 +57,8 @@ impl Phase for Cni {
         &[PhaseId("preflight")]
     }
     fn applies(&self, node: &Node) -> bool {
-        node.network == NetworkComponent::Bridge
+        // A further node's subnets are known when its Node has them.
+        node.network == NetworkComponent::Bridge && node.founds()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         let cluster = &inputs.node.cluster;
@@ -89,7 +92,14 @@ impl Phase for PodCidr {
     }
     async fn inspect(&self, cx: &Context) -> Result<Drift> {
         let node = ObjectReference::node(&cx.node_name()?);
-        let given = cx.api()?.read(&node).await?.as_ref().map(given).unwrap_or_default();
+        let known = cx.facts().pod_subnets;
+        let given = match cx.api()?.read(&node).await {
+            Err(error) if is_elsewhere(cx) && error.kind() == Kind::Transient && !known.is_empty() => {
+                cx.go_on_offline(&error);
+                known
+            }
+            live => live?.as_ref().map(given).unwrap_or_default(),
+        };
         if given.is_empty() {
             let change = Change::new(Subject::Object(node.to_string()), Action::Await);
             return Ok(Drift::one(change.because("it has no pod subnets yet")));

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use camino::Utf8PathBuf;
 
-use crate::config::node::{Node, Role};
+use crate::config::node::Node;
 use crate::engine::context::Context;
 use crate::engine::file::File;
 use crate::engine::phase::{Disruption, Drift, Fingerprint, Inputs, Phase, PhaseId};
@@ -77,10 +77,6 @@ pub(super) async fn place(cx: &Context, component: Component) -> Result<()> {
     cx.place(vec![manifest(cx, component)?]).await.map(drop)
 }
 
-fn founds(node: &Node) -> bool {
-    node.role == Role::ControlPlane
-}
-
 #[async_trait]
 impl Phase for ApiServer {
     fn id(&self) -> PhaseId {
@@ -93,7 +89,7 @@ impl Phase for ApiServer {
         &[PhaseId("preflight")]
     }
     fn applies(&self, node: &Node) -> bool {
-        founds(node)
+        node.founds()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         fingerprint(inputs)
@@ -119,7 +115,7 @@ impl Phase for ControllerManager {
         &[PhaseId("preflight"), PhaseId("certs/ca")]
     }
     fn applies(&self, node: &Node) -> bool {
-        founds(node)
+        node.founds()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         fingerprint(inputs)
@@ -144,7 +140,7 @@ impl Phase for Scheduler {
         &[PhaseId("preflight")]
     }
     fn applies(&self, node: &Node) -> bool {
-        founds(node)
+        node.founds()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         fingerprint(inputs)

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use camino::Utf8Path;
 
-use crate::config::node::{Etcd, Node, Role};
+use crate::config::node::{Etcd, Node};
 use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
 use crate::engine::state::Effect;
@@ -40,7 +40,7 @@ impl Phase for Local {
         ]
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane && data_dir(node).is_some()
+        node.founds() && data_dir(node).is_some()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         control_plane::fingerprint(inputs)

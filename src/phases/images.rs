@@ -124,7 +124,9 @@ impl Phase for Others {
     async fn apply(&self, cx: &Context) -> Result<()> {
         let wanted = others(cx)?;
         for image in absent(cx, &wanted).await? {
-            import(cx, vec![image], Some(UNHURRIED)).await?;
+            // A worker's disk is nobody's else.
+            let rate = (cx.node.role == Role::ControlPlane).then_some(UNHURRIED);
+            import(cx, vec![image], rate).await?;
         }
         pin(cx, &wanted).await
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use crate::config::node::{Cluster, Node, Role};
+use crate::config::node::{Cluster, Node};
 use crate::engine::context::Context;
 use crate::engine::file::File;
 use crate::engine::phase::{Action, Change, Disruption, Drift, Fingerprint, Inputs, Kept, Phase, PhaseId, Subject};
@@ -184,7 +184,7 @@ impl Phase for KubeconfigPhase {
         certs::IDENTITY
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane
+        node.founds()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         fingerprint(inputs)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::config::node::{Node, Role};
+use crate::config::node::Node;
 use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Disruption, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ impl Phase for EnableClientCertRotation {
         &[PhaseId("kubeconfig/kubelet"), PhaseId("kubelet-start")]
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane
+        node.founds()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         Fingerprint::of(&inputs.node.registration.kubelet_extra_args)

@@ -14,10 +14,10 @@ use crate::engine::state::Effect;
 use crate::error::Result;
 use crate::host::Deadline;
 use crate::host::systemd::UnitStatus;
-use crate::k8s::kubelet_config::{RESOLVED_UNIT, flags_env, instance_config, node_kubelet_config_text};
-use crate::k8s::{names, units};
+use crate::k8s::kubelet_config::{RESOLVED_UNIT, flags_env, instance_config, joined_kubelet_config, node_kubelet_config};
+use crate::k8s::{names, units, yaml};
 
-use super::patches;
+use super::{join, patches};
 
 /// `kubelet-start`.
 pub struct KubeletStart;
@@ -48,10 +48,14 @@ fn runs(status: &UnitStatus) -> bool {
 
 async fn files(cx: &Context) -> Result<Vec<File>> {
     let node = &cx.node;
-    let config = node_kubelet_config_text(node, systemd_resolved(cx).await?, &patches::load(cx)?)?;
+    let (resolved, patches) = (systemd_resolved(cx).await?, patches::load(cx)?);
+    let config = match node.join() {
+        None => node_kubelet_config(node, resolved, &patches)?,
+        Some(_) => joined_kubelet_config(node, &cx.cluster()?, &join::kubelet_configuration(cx)?, resolved, &patches)?,
+    };
     let flags = flags_env(node, &cx.node_name()?, &host_name(cx)?);
     let mut files = vec![
-        File::yaml(names::KUBELET_CONFIG, 0o644, config),
+        File::yaml(names::KUBELET_CONFIG, 0o644, yaml::text(&config)),
         File::yaml(names::KUBELET_INSTANCE_CONFIG, 0o644, instance_config(node)),
         File::text(names::KUBELET_FLAGS, 0o644, flags),
     ];
@@ -104,6 +108,8 @@ impl Phase for KubeletStart {
             PhaseId("images/first"),
             PhaseId("runtime"),
             PhaseId("cni/bridge"),
+            PhaseId("cluster-configuration"),
+            PhaseId("kubelet-start/tls-bootstrap"),
         ]
     }
     fn applies(&self, _node: &Node) -> bool {

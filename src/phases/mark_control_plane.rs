@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
 use super::objects::{patience, patiently};
-use crate::config::node::{Node, Role, Taint};
+use crate::config::node::{Node, Taint};
 use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Kept, Phase, PhaseId, Subject};
 use crate::error::{Error, Result};
@@ -67,7 +67,7 @@ impl Phase for MarkControlPlane {
         &[PhaseId("node-registered")]
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane
+        node.founds()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         let registration = &inputs.node.registration;

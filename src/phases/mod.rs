@@ -11,6 +11,7 @@ mod control_plane;
 mod etcd;
 pub mod host;
 mod images;
+mod join;
 pub mod kubeconfig;
 pub mod kubelet_finalize;
 mod kubelet_start;
@@ -32,7 +33,7 @@ mod wait_control_plane;
 
 use crate::engine::phase::Phase;
 
-/// Every phase of `init`, in boot order.
+/// Every phase of `init` and of `join`, in boot order.
 pub fn table() -> Vec<Box<dyn Phase>> {
     vec![
         Box::new(clock::Clock),
@@ -41,6 +42,8 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(preflight::Preflight),
         Box::new(host::Host),
         Box::new(runtime::Runtime),
+        Box::new(join::Discovery),
+        Box::new(join::ClusterConfiguration),
         Box::new(certs::CA),
         Box::new(certs::API_SERVER),
         Box::new(certs::API_SERVER_KUBELET_CLIENT),
@@ -63,6 +66,7 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(control_plane::ControllerManager),
         Box::new(control_plane::Scheduler),
         Box::new(cni::Cni),
+        Box::new(join::TlsBootstrap),
         Box::new(kubelet_start::KubeletStart),
         Box::new(stale::Restart),
         Box::new(wait_control_plane::Kubelet),

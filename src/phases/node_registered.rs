@@ -10,7 +10,7 @@ use super::objects::AFTER_API;
 use crate::config::node::{Node, ReadyWhen, Role};
 use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Lasting, Phase, PhaseId, Subject};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::host::Deadline;
 use crate::host::api::ObjectReference;
 
@@ -27,8 +27,13 @@ fn ready_condition(node: &Value) -> Option<&Value> {
     conditions.iter().find(|condition| condition["type"] == "Ready")
 }
 
-fn is_ready(node: Option<&Value>) -> bool {
+pub(super) fn is_ready(node: Option<&Value>) -> bool {
     node.and_then(ready_condition).is_some_and(|condition| condition["status"] == "True")
+}
+
+/// Whether the API server is on another machine.
+pub(super) fn is_elsewhere(cx: &Context) -> bool {
+    cx.node.role == Role::Worker
 }
 
 /// Why a Node is not Ready, in the kubelet's words.
@@ -75,15 +80,23 @@ impl Phase for NodeRegistered {
     fn after(&self) -> &'static [PhaseId] {
         AFTER_API
     }
-    fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane
+    fn applies(&self, _node: &Node) -> bool {
+        true
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         Fingerprint::of(&(&inputs.node.registration.name, &inputs.facts.node_name))
     }
     async fn inspect(&self, cx: &Context) -> Result<Drift> {
         let node = ObjectReference::node(&cx.node_name()?);
-        Ok(match cx.api()?.read(&node).await? {
+        let live = match cx.api()?.read(&node).await {
+            // A worker that was a node before is one without its control plane, too.
+            Err(error) if is_elsewhere(cx) && error.kind() == Kind::Transient && cx.ledger.was_recorded(self.id()) => {
+                cx.go_on_offline(&error);
+                return Ok(Drift::none());
+            }
+            other => other?,
+        };
+        Ok(match live {
             Some(_) => Drift::none(),
             None => Drift::one(Change::new(Subject::Object(node.to_string()), Action::Await)),
         })
@@ -113,7 +126,7 @@ impl Phase for NodeReady {
         Lasting::Once
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane && node.ready_when == ReadyWhen::NodeReady
+        node.ready_when == ReadyWhen::NodeReady
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         Fingerprint::of(&(&inputs.node.registration.name, &inputs.facts.node_name))

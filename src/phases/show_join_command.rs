@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 
-use crate::config::node::{Node, Role};
+use crate::config::node::Node;
 use crate::engine::context::Context;
 use crate::engine::phase::{Drift, Fingerprint, Inputs, Phase, PhaseId};
 use crate::error::Result;
@@ -25,7 +25,7 @@ impl Phase for ShowJoinCommand {
         &[PhaseId("bootstrap-token"), PhaseId("upload-certs")]
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane
+        node.founds()
     }
     fn fingerprint(&self, _: &Inputs<'_>) -> Fingerprint {
         Fingerprint::of(&())

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::certs::replacing;
 use super::objects::{AFTER_API, apply_objects, inspect_objects, patience, patiently, put};
-use crate::config::node::{Auto, BootstrapToken, CertificateKey, Node, Role};
+use crate::config::node::{Auto, BootstrapToken, CertificateKey, Node};
 use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Lasting, Phase, PhaseId, Subject};
 use crate::engine::state::Effect;
@@ -82,7 +82,7 @@ impl Phase for UploadCerts {
         Lasting::Once
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane && node.upload_certs
+        node.founds() && node.upload_certs
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         // The key is 256 random bits: its digest tells nothing, and another key is another upload.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::kubelet_start::systemd_resolved;
 use super::objects::{AFTER_API, apply_objects, inspect_objects};
-use crate::config::node::{KubernetesVersion, Node, Role};
+use crate::config::node::{KubernetesVersion, Node};
 use crate::engine::context::Context;
 use crate::engine::phase::{Drift, Fingerprint, Inputs, Phase, PhaseId};
 use crate::error::Result;
@@ -55,7 +55,7 @@ impl Phase for Kubeadm {
         AFTER_API
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane
+        node.founds()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         Fingerprint::of(&(&inputs.node.cluster, inputs.facts.package.as_ref().map(|package| &package.kubernetes_version)))
@@ -80,7 +80,7 @@ impl Phase for Kubelet {
         AFTER_API
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane
+        node.founds()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         Fingerprint::of(&(&inputs.node.cluster, &inputs.node.kubelet_configuration))

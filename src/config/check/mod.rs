@@ -2,7 +2,7 @@
 //! (`cmd/kubeadm/app/apis/kubeadm/v1beta4/defaults.go`) and rules (`…/validation/validation.go`) of v1.36. All findings at once; only a
 //! document without an error becomes a [`Node`].
 
-mod cluster;
+pub mod cluster;
 mod join;
 
 use std::collections::BTreeSet;

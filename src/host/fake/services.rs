@@ -326,6 +326,10 @@ impl Http for Services {
         };
         Ok(up.then_some(200))
     }
+    async fn document(&self, url: &str, _total: Duration) -> Result<Vec<u8>> {
+        self.alive()?;
+        Err(Error::transient(format!("fetching {url}")).because("nobody answers"))
+    }
 }
 
 #[async_trait]

@@ -130,7 +130,12 @@ impl Pair {
     /// A new leaf, signed by this CA (`NewSignedCert`).
     pub fn issue(&self, profile: &Profile, algorithm: KeyAlgorithm, validity: Validity) -> Result<Pair> {
         let key = PrivateKey::generate(algorithm)?;
-        let public = key.public_key_info()?;
+        let certificate = self.certify(&key.public_key_info()?, profile, validity)?;
+        Ok(Pair { certificate, key })
+    }
+
+    /// A leaf for the holder of this public key (a SubjectPublicKeyInfo), signed by this CA.
+    pub fn certify(&self, public: &[u8], profile: &Profile, validity: Validity) -> Result<Certificate> {
         let mut extensions = vec![key_usage(false), extended_key_usage(&profile.usages), basic_constraints(false)];
         if let Some(id) = &self.certificate.subject_key_id {
             let id = der::sequence(&[der::implicit(0, id)]);
@@ -140,8 +145,7 @@ impl Pair {
             extensions.push(alt_names(&profile.sans));
         }
         let subject = name(&profile.common_name, profile.organizations.iter().map(String::as_str));
-        let certificate = sign(&self.key, &self.certificate.subject, &subject, validity, &public, &extensions)?;
-        Ok(Pair { certificate, key })
+        sign(&self.key, &self.certificate.subject, &subject, validity, public, &extensions)
     }
 
     /// Certificate and key in one file, as the kubelet's certificate store writes them.
@@ -184,7 +188,7 @@ fn serial() -> Result<[u8; 8]> {
 }
 
 /// Organizations before common name, and all organizations in one set, as Go's `pkix.Name` writes them.
-fn name<'a>(common_name: &str, organizations: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+pub(super) fn name<'a>(common_name: &str, organizations: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
     let attribute = |arcs: &[u32], value: &str| der::sequence(&[der::object_identifier(arcs), der::text(value)]);
     let organizations: Vec<_> = organizations.into_iter().map(|value| attribute(&[2, 5, 4, 10], value)).collect();
     let mut parts = Vec::new();

@@ -95,22 +95,11 @@ impl LeafState {
 
 /// Judges a leaf from the bytes of its two files (the same bytes twice where one file holds both).
 pub fn leaf(certificate: Option<&[u8]>, key: Option<&[u8]>, authority: &Certificate, sans: &[San], now: Timestamp) -> LeafState {
-    let torn = |part: &str, why: &str| LeafState::Torn(format!("the {part}: {why}"));
-    let (chain, key) = match (self::certificate(certificate), private_key(key)) {
-        (Part::Absent, Part::Absent) => return LeafState::Absent,
-        (Part::Torn(why), _) => return torn("certificate", &why),
-        (_, Part::Torn(why)) => return torn("key", &why),
-        (Part::Absent, _) => return torn("certificate", "it is missing"),
-        (_, Part::Absent) => return torn("key", "it is missing"),
-        (Part::Whole(chain), Part::Whole(key)) => (chain, key),
+    let chain = match chain_of(certificate, key, now) {
+        Ok(chain) => chain,
+        Err(state) => return state,
     };
     let leaf = &chain[0];
-    if !belong_together(leaf, &key) {
-        return LeafState::Mismatched;
-    }
-    if now > leaf.not_after {
-        return LeafState::Expired(leaf.not_after);
-    }
     if !leads_to(&chain, authority) {
         return LeafState::WrongIssuer;
     }
@@ -119,6 +108,31 @@ pub fn leaf(certificate: Option<&[u8]>, key: Option<&[u8]>, authority: &Certific
     }
     let missing = leaf.missing_sans(sans);
     if missing.is_empty() { LeafState::Fine(Box::new(leaf.clone())) } else { LeafState::MissingSans(missing) }
+}
+
+/// The leaf in two files, when it is whole and not expired, whoever signed it: the client certificate that a cluster gave to a kubelet
+/// may be of a signer that the machine does not know. The clock may be behind.
+pub fn leaf_of(certificate: Option<&[u8]>, key: Option<&[u8]>, now: Timestamp) -> Result<Certificate, LeafState> {
+    Ok(chain_of(certificate, key, now)?.swap_remove(0))
+}
+
+fn chain_of(certificate: Option<&[u8]>, key: Option<&[u8]>, now: Timestamp) -> Result<Vec<Certificate>, LeafState> {
+    let torn = |part: &str, why: &str| Err(LeafState::Torn(format!("the {part}: {why}")));
+    let (chain, key) = match (self::certificate(certificate), private_key(key)) {
+        (Part::Absent, Part::Absent) => return Err(LeafState::Absent),
+        (Part::Torn(why), _) => return torn("certificate", &why),
+        (_, Part::Torn(why)) => return torn("key", &why),
+        (Part::Absent, _) => return torn("certificate", "it is missing"),
+        (_, Part::Absent) => return torn("key", "it is missing"),
+        (Part::Whole(chain), Part::Whole(key)) => (chain, key),
+    };
+    if !belong_together(&chain[0], &key) {
+        return Err(LeafState::Mismatched);
+    }
+    if now > chain[0].not_after {
+        return Err(LeafState::Expired(chain[0].not_after));
+    }
+    Ok(chain)
 }
 
 /// Whether a leaf that we made is to be made again before it expires: 30 days ahead, or in the last third of a shorter life.

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 
-use crate::config::node::{Node, Role};
+use crate::config::node::Node;
 use crate::engine::context::Context;
 use crate::engine::file::File;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Phase, PhaseId};
@@ -74,7 +74,7 @@ impl Phase for ServiceAccountPhase {
         PREFLIGHT
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane
+        node.founds()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         Fingerprint::of(&(&inputs.node.cluster.certificates_dir, inputs.node.cluster.key_algorithm))

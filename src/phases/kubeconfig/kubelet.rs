@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 
-use crate::config::node::{Node, Role};
+use crate::config::node::Node;
 use crate::engine::context::Context;
 use crate::engine::file::File;
 use crate::engine::phase::{Action, Change, Disruption, Drift, Fingerprint, Inputs, Kept, Phase, PhaseId, Subject};
@@ -119,7 +119,7 @@ impl Phase for KubeletPhase {
         certs::IDENTITY
     }
     fn applies(&self, node: &Node) -> bool {
-        node.role == Role::ControlPlane
+        node.founds()
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         fingerprint(inputs)
