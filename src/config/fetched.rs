@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::k8s::names;
 
 use super::check;
-use super::findings::{Findings, Level, SourceId, SourceText};
+use super::findings::{Finding, Findings, Level, SourceId, SourceText};
 use super::kubeadm::ClusterDocument;
 use super::layer::{Kind, Layer};
 use super::node::{Cluster, NetworkComponent};
@@ -23,7 +23,7 @@ pub fn cluster(text: &str, origin: &str) -> Result<Cluster> {
     let source =
         SourceText { name: origin.to_owned(), text: String::new(), mode: None, numbered: true, when_readable: Level::Warning };
     let errors: Vec<String> =
-        findings.told(&[source]).iter().filter(|finding| finding.level == Level::Error).map(|finding| finding.render()).collect();
+        findings.told(&[source]).iter().filter(|finding| finding.level == Level::Error).map(Finding::render).collect();
     match (errors.is_empty(), tree.is_some()) {
         (true, true) => Ok(cluster),
         (true, false) => Err(failed().because("it holds no ClusterConfiguration")),

@@ -62,9 +62,9 @@ impl Http for Machine {
     async fn document(&self, url: &str, total: Duration) -> Result<Vec<u8>> {
         // The URL may carry a secret in its query; what stands before it does not.
         let doing = || format!("fetching {}", url.split(['?', '#']).next().unwrap_or_default());
-        let failed = |error: reqwest::Error| match error.is_builder() {
-            true => Error::config(doing()).because(error.without_url()),
-            false => Error::transient(doing()).because(error.without_url()),
+        let failed = |error: reqwest::Error| {
+            let failure = if error.is_builder() { Error::config(doing()) } else { Error::transient(doing()) };
+            failure.because(error.without_url())
         };
         let builder = reqwest::Client::builder().no_proxy().https_only(true).redirect(reqwest::redirect::Policy::none());
         let client = builder.build().map_err(|error| Error::internal("making an HTTP client").because(error))?;
