@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::config::node::Role;
 use crate::config::sources::Gathered;
 use crate::config::{self, FailedSource, Wish};
 use crate::engine::context::Context;
@@ -78,8 +79,9 @@ impl Session {
             }
             Wish::Node { node, .. } => *node,
         };
-        node.join()
-            .map_or(Ok(()), |_| Err(Error::config("joining a cluster").because("it is not part of this version of edgeboot")))?;
+        if node.role == Role::ControlPlane && node.join().is_some() {
+            return Err(Error::config("joining a cluster as a control plane").because("it is not part of this version of edgeboot"));
+        }
         for warning in &outcome.warnings {
             self.progress.say(&warning.render());
         }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Host, Root};
 pub use files::{FakeFiles, Loss};
 pub use linux::MISSING;
-pub use services::Services;
+pub use services::{Services, Shown};
 
 /// Counts operations that change something, and cuts the power at one of them. After the cut nothing works any more.
 #[derive(Debug, Default)]

@@ -80,9 +80,19 @@ pub fn all(node: &Node, version: &KubernetesVersion) -> Vec<String> {
 
 /// Whether an image is a static pod's of a control plane, whatever registry it is in: a worker does without.
 pub fn is_control_plane(name: &str) -> bool {
-    let last = name.rsplit('/').next().unwrap_or(name);
-    let program = last.split([':', '@']).next().unwrap_or(last);
+    let program = program(name);
     program == "etcd" || CONTROL_PLANE.contains(&program)
+}
+
+/// Whether an image is kube-proxy's, whatever registry it is in.
+pub fn is_proxy(name: &str) -> bool {
+    program(name) == "kube-proxy"
+}
+
+/// The last part of an image's name.
+fn program(name: &str) -> &str {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    last.split([':', '@']).next().unwrap_or(last)
 }
 
 #[cfg(test)]

@@ -49,15 +49,20 @@ struct Wanted {
 fn first(cx: &Context) -> Result<Wanted> {
     let needed = images::first(&cx.node, &cx.kubernetes_version()?);
     let mut packaged = cx.package()?.images;
-    packaged.retain(|image| needed.contains(&image.name));
+    packaged.retain(|image| is_first(&cx.node, &needed, &image.name));
     Ok(Wanted { packaged, needed })
+}
+
+/// A worker's first pod is kube-proxy's: it is there as soon as the node is, and the kubelet is slow to try again.
+fn is_first(node: &Node, needed: &[String], name: &String) -> bool {
+    needed.contains(name) || (node.role == Role::Worker && images::is_proxy(name))
 }
 
 fn others(cx: &Context) -> Result<Wanted> {
     let version = cx.kubernetes_version()?;
     let first = images::first(&cx.node, &version);
     let mut packaged = cx.package()?.images;
-    packaged.retain(|image| !first.contains(&image.name));
+    packaged.retain(|image| !is_first(&cx.node, &first, &image.name));
     if cx.node.role == Role::Worker {
         packaged.retain(|image| !images::is_control_plane(&image.name));
     }
@@ -123,10 +128,14 @@ impl Phase for Others {
     }
     async fn apply(&self, cx: &Context) -> Result<()> {
         let wanted = others(cx)?;
-        for image in absent(cx, &wanted).await? {
-            // A worker's disk is nobody's else.
-            let rate = (cx.node.role == Role::ControlPlane).then_some(UNHURRIED);
-            import(cx, vec![image], rate).await?;
+        let absent = absent(cx, &wanted).await?;
+        if cx.node.role == Role::Worker && !absent.is_empty() {
+            // No etcd is disturbed.
+            import(cx, absent, None).await?;
+        } else {
+            for image in absent {
+                import(cx, vec![image], Some(UNHURRIED)).await?;
+            }
         }
         pin(cx, &wanted).await
     }

@@ -14,11 +14,11 @@ pub use tls_bootstrap::TlsBootstrap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::node::{Introduction, Join};
+use crate::config::node::{self, CertificatesFrom, Introduction, Join};
 use crate::engine::context::Context;
 use crate::error::{Error, Kind, Result};
-use crate::host::Deadline;
 use crate::host::api::Api;
+use crate::host::{Deadline, Utf8PathBuf};
 use crate::k8s::discovery::ClusterInfo;
 use crate::k8s::kubeconfig::{Authority, Credentials, Kubeconfig, cluster_of};
 use crate::k8s::pki::judge::{LeafState, leaf_of};
@@ -47,6 +47,30 @@ enum Standing {
 /// How this machine joins; phases of this file apply to no other.
 fn wish(cx: &Context) -> Result<&Join> {
     cx.node.join().ok_or_else(|| Error::internal("joining a cluster").because("this machine founds one"))
+}
+
+/// The files of ours that hold secrets of the wish and are still there: none of them is needed when the machine has joined.
+fn spent_credentials(cx: &Context) -> Result<Vec<Utf8PathBuf>> {
+    let join = wish(cx)?;
+    let discovery = match &join.discovery {
+        node::Discovery::Token { token, .. } => token.credential(),
+        node::Discovery::File(_) | node::Discovery::Url(_) => None,
+    };
+    let introduction = match &join.introduction {
+        Introduction::Token(token) => token.credential(),
+        Introduction::OfKubeconfig => None,
+    };
+    let certificates = match &join.certificates {
+        CertificatesFrom::Cluster(key) => key.credential(),
+        CertificatesFrom::Disk => None,
+    };
+    let mut spent: Vec<Utf8PathBuf> = Vec::new();
+    for path in [discovery, introduction, certificates].into_iter().flatten() {
+        if cx.host.root.exists(path)? && !spent.iter().any(|known| known == path) {
+            spent.push(path.to_owned());
+        }
+    }
+    Ok(spent)
 }
 
 /// How far this machine has come: its kubelet.conf, judged by its meaning, whoever wrote it and whoever rotates its certificate.
@@ -101,7 +125,7 @@ async fn newcomer(cx: &Context) -> Result<Arc<dyn Api>> {
     let join = wish(cx)?;
     let ClusterInfo { server, authority } = found(cx)?;
     let kubeconfig = match &join.introduction {
-        Introduction::Token(token) => introduction::with_token(&server, &authority, token),
+        Introduction::Token(token) => introduction::with_token(&server, &authority, token.known()?),
         Introduction::OfKubeconfig => {
             let bytes = discovery::given_kubeconfig(cx, &join.discovery).await?;
             introduction::of_kubeconfig(&bytes, &server, &authority).map_err(|why| {

@@ -131,6 +131,10 @@ impl Phase for KubeletStart {
     }
     async fn inspect(&self, cx: &Context) -> Result<Drift> {
         let mut drift = cx.compare(&files(cx).await?)?;
+        if !cx.host.root.exists(names::MANIFESTS_DIR)? {
+            // The kubelet complains about it every second, also where it never holds a manifest.
+            drift.changes.push(Change::new(Subject::File(names::MANIFESTS_DIR.to_owned()), Action::Create));
+        }
         let status = cx.host.systemd.status(names::KUBELET_UNIT).await?;
         drift.changes.extend(unit_drift(status.as_ref(), cx.host.root.exists(STALE)?));
         Ok(drift)
@@ -141,6 +145,11 @@ impl Phase for KubeletStart {
             mark_stale(cx).await?;
         }
         cx.place(files).await.map(drop)?;
+        if !cx.host.root.exists(names::MANIFESTS_DIR)? {
+            cx.note(Effect::Dir { path: names::MANIFESTS_DIR.into() }).await?;
+            let root = cx.host.root.clone();
+            cx.host.blocking(move || root.make_dirs(names::MANIFESTS_DIR, 0o755).map(drop)).await?;
+        }
         let systemd = &cx.host.systemd;
         let status = systemd.status(names::KUBELET_UNIT).await?;
         let was_enabled = status.as_ref().is_some_and(UnitStatus::is_enabled);

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use crate::config::node::{Node, Role};
+use crate::config::node::{Entry, Node, Role};
 use crate::engine::context::Context;
 use crate::engine::file::empty;
 use crate::engine::phase::{Drift, Fingerprint, Inputs, Phase, PhaseId};
@@ -136,7 +136,9 @@ impl Phase for Preflight {
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         let package = inputs.facts.package.as_ref().map(|package| &package.kubernetes_version);
-        Fingerprint::of(&(inputs.node, &inputs.facts.node_name, package))
+        // How it joins is nothing of the machine's, and its secrets go when it has joined.
+        let node = Node { entry: Entry::Init, ..inputs.node.clone() };
+        Fingerprint::of(&(node, inputs.node.join().is_some(), &inputs.facts.node_name, package))
     }
 
     async fn inspect(&self, cx: &Context) -> Result<Drift> {

@@ -17,7 +17,7 @@ pub const CASES: [Case; 3] = [
 
 /// Every file and link of the ledger with its inode, time of change and mode, as the machine has them. Not its folders: what lies in
 /// them (etcd's data, packages) comes and goes.
-fn ledger_stamps(machine: &Machine) -> Result<String> {
+pub(super) fn ledger_stamps(machine: &Machine) -> Result<String> {
     machine.run(
         "grep -o '\"path\": \"[^\"]*\"' /var/lib/edgeboot/state.json | cut -d'\"' -f4 | sort -u \
          | while read -r path; do [ -d \"$path\" -a ! -L \"$path\" ] || stat -c '%n %i %Y %a' \"$path\"; done",
@@ -31,7 +31,7 @@ fn differing(before: &str, after: &str) -> String {
     gone.chain(new).collect()
 }
 
-fn unchanged(what: &str, before: &str, after: &str) -> Result<()> {
+pub(super) fn unchanged(what: &str, before: &str, after: &str) -> Result<()> {
     let difference = differing(before, after);
     ensure!(difference.is_empty(), "{what}:\n{difference}");
     Ok(())
@@ -46,7 +46,7 @@ fn object_versions(machine: &Machine) -> Result<String> {
 }
 
 /// When containerd and the kubelet started, on the machine's monotonic clock.
-fn unit_starts(machine: &Machine) -> Result<String> {
+pub(super) fn unit_starts(machine: &Machine) -> Result<String> {
     machine.run("systemctl show -p InvocationID containerd kubelet")
 }
 

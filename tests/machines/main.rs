@@ -7,6 +7,7 @@
 mod boots;
 mod broken;
 mod external;
+mod joins;
 mod machine;
 mod parity;
 mod people;
@@ -40,6 +41,7 @@ fn main() {
     let mut cases: Vec<Case> = Vec::new();
     cases.extend(boots::CASES);
     cases.extend(broken::CASES);
+    cases.extend(joins::CASES);
     cases.extend(people::CASES);
     cases.extend(parity::CASES);
     cases.extend(external::CASES);

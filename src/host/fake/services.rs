@@ -39,6 +39,33 @@ struct Stored {
     version: u64,
 }
 
+/// A cluster whose API server is on another machine.
+struct Elsewhere {
+    reachable: bool,
+    /// What its controllers make of an object that is created.
+    settle: Settle,
+}
+
+/// What controllers make of an object that is created: they sign requests, for instance.
+type Settle = Arc<dyn Fn(&mut Value) + Send + Sync>;
+
+impl std::fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Elsewhere(reachable: {})", self.reachable)
+    }
+}
+
+/// What a client shows to the API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shown {
+    /// Nothing.
+    Nothing,
+    /// A token.
+    Token,
+    /// A certificate.
+    Certificate,
+}
+
 /// The services.
 #[derive(Debug)]
 pub struct Services {
@@ -50,6 +77,8 @@ pub struct Services {
     now: Mutex<Timestamp>,
     /// D-Bus calls and API writes since it was made: what a second boot must not repeat.
     writes: Mutex<Vec<String>>,
+    elsewhere: Mutex<Option<Elsewhere>>,
+    shown: Mutex<BTreeSet<Shown>>,
 }
 
 fn down(why: &std::io::Error) -> Error {
@@ -77,7 +106,26 @@ impl Services {
             interfaces: Mutex::new(interfaces),
             now: Mutex::new("2026-11-21T09:00:00Z".parse().expect("a time")),
             writes: Mutex::default(),
+            elsewhere: Mutex::default(),
+            shown: Mutex::default(),
         }
+    }
+
+    /// There is a cluster on another machine: its objects, and what its controllers make of one that is created.
+    pub fn cluster_elsewhere(&self, objects: Vec<Value>, settle: impl Fn(&mut Value) + Send + Sync + 'static) {
+        let mut stored = lock(&self.stored);
+        stored.objects.extend(objects.into_iter().map(|object| (object_name(&object), object)));
+        *lock(&self.elsewhere) = Some(Elsewhere { reachable: true, settle: Arc::new(settle) });
+    }
+    /// Whether the cluster on another machine can be reached from now on.
+    pub fn reach(&self, reachable: bool) {
+        if let Some(elsewhere) = lock(&self.elsewhere).as_mut() {
+            elsewhere.reachable = reachable;
+        }
+    }
+    /// What was shown to the API server, and forgets it.
+    pub fn take_shown(&self) -> Vec<Shown> {
+        std::mem::take(&mut *lock(&self.shown)).into_iter().collect()
     }
 
     /// What the network is from now on.
@@ -151,9 +199,14 @@ impl Services {
     fn serves(&self) -> bool {
         self.is_active("kubelet.service") && self.manifest("etcd") && self.manifest("kube-apiserver")
     }
+    fn is_elsewhere(&self) -> bool {
+        lock(&self.elsewhere).as_ref().is_some_and(|elsewhere| elsewhere.reachable)
+    }
     /// What the kubelet and the controller manager do once the API server answers.
     fn settle(&self) {
-        if !self.serves() {
+        let introduced = || self.files.read(Utf8Path::new("/etc/kubernetes/kubelet.conf")).ok().flatten().is_some();
+        let joined = self.is_elsewhere() && self.is_active("kubelet.service") && introduced();
+        if !self.serves() && !joined {
             return;
         }
         let mut stored = lock(&self.stored);
@@ -401,19 +454,29 @@ impl Containers for Services {
 pub struct Connector(pub Arc<Services>);
 
 impl ApiConnector for Connector {
-    fn connect(&self, _kubeconfig: &str, _server: &str) -> Result<Arc<dyn Api>> {
-        Ok(Arc::new(Client(self.0.clone())))
+    fn connect(&self, kubeconfig: &str, _server: &str) -> Result<Arc<dyn Api>> {
+        let shown = match kubeconfig {
+            text if text.contains("token: ") => Shown::Token,
+            text if text.contains("client-") => Shown::Certificate,
+            _ => Shown::Nothing,
+        };
+        Ok(Arc::new(Client(self.0.clone(), shown)))
     }
 }
 
 /// A client of the fake API server.
 #[derive(Debug)]
-struct Client(Arc<Services>);
+struct Client(Arc<Services>, Shown);
 
 impl Client {
     fn open(&self) -> Result<()> {
         self.0.alive()?;
-        if self.0.serves() { Ok(()) } else { Err(Error::transient("asking the API server").because("connection refused")) }
+        lock(&self.0.shown).insert(self.1);
+        if self.0.serves() || self.0.is_elsewhere() {
+            Ok(())
+        } else {
+            Err(Error::transient("asking the API server").because("connection refused"))
+        }
     }
     fn store(&self, name: &str, mut object: Value) {
         let mut stored = lock(&self.0.stored);
@@ -453,7 +516,12 @@ impl Api for Client {
             return Ok(Changed::No);
         }
         self.0.wrote(format!("POST {name}"))?;
-        self.store(&name, object.clone());
+        let mut object = object.clone();
+        let settle = lock(&self.0.elsewhere).as_ref().map(|elsewhere| elsewhere.settle.clone());
+        if let Some(settle) = settle {
+            settle(&mut object);
+        }
+        self.store(&name, object);
         Ok(Changed::Yes)
     }
     async fn apply(&self, object: &Value, how: Apply) -> Result<Applied> {

@@ -15,7 +15,7 @@ use crate::engine::file::File;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
 use crate::error::{Error, Kind, Result};
 use crate::host::api::{Api, ObjectReference};
-use crate::host::{Deadline, Utf8PathBuf, jittered};
+use crate::host::{Deadline, jittered};
 use crate::k8s::discovery::{ClusterInfo, Fault, judge, kubeconfig_of, pinned};
 use crate::k8s::kubeconfig::{Authority, cluster_of};
 use crate::k8s::objects::KUBE_PUBLIC;
@@ -89,9 +89,13 @@ impl Phase for Discovery {
     }
 }
 
-/// The wish that a discovery answers.
+/// The wish that a discovery answers: which cluster, and by which address. Not the token, which goes when the machine has joined.
 fn fingerprint(node: &Node) -> Fingerprint {
-    Fingerprint::of(&node.join().map(|join| (&join.discovery, join.keep_endpoint)))
+    let Some(join) = node.join() else { return Fingerprint::of(&()) };
+    match &join.discovery {
+        node::Discovery::Token { endpoints, pins, .. } => Fingerprint::of(&(endpoints, pins, join.keep_endpoint)),
+        given => Fingerprint::of(given),
+    }
 }
 
 /// The first line of what is found says for which wish: another wish is another discovery.
@@ -110,7 +114,7 @@ fn files(cx: &Context, cluster: &ClusterInfo) -> Vec<File> {
 }
 
 fn authority_file(cx: &Context, cluster: &ClusterInfo) -> File {
-    let path: Utf8PathBuf = cx.node.cluster.certificates_dir.join("ca.crt");
+    let path = cx.node.join().map_or_else(|| names::CA_CERT.into(), |join| join.ca_cert_path.clone());
     File::text(path, 0o644, cluster.authority.clone()).torn_when(|bytes| Certificate::chain_from_pem(bytes).is_err())
 }
 
@@ -153,7 +157,7 @@ fn other_cluster(joined: &str) -> Error {
 
 async fn discover(cx: &Context) -> Result<ClusterInfo> {
     match &wish(cx)?.discovery {
-        node::Discovery::Token { endpoints, token, pins } => by_token(cx, endpoints, token, pins).await,
+        node::Discovery::Token { endpoints, token, pins } => by_token(cx, endpoints, token.known()?, pins).await,
         given @ (node::Discovery::File(_) | node::Discovery::Url(_)) => by_kubeconfig(cx, given).await,
     }
 }

@@ -10,8 +10,8 @@ use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Disruption, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
 use crate::engine::state::ClusterIdentity;
 use crate::error::{Error, Kind, Result};
-use crate::host::Deadline;
 use crate::host::api::{Api, ObjectReference};
+use crate::host::{Deadline, Utf8PathBuf};
 use crate::k8s::kubeconfig::{local_server, of_kubelet};
 use crate::k8s::names;
 use crate::k8s::pki::judge::leaf_of;
@@ -21,7 +21,7 @@ use crate::phases::certs::replacing;
 use crate::phases::kubeconfig::client_current;
 use crate::phases::kubelet_start::mark_stale;
 
-use super::{Standing, existing_node, found, newcomer, patiently, standing};
+use super::{Standing, existing_node, found, newcomer, patiently, spent_credentials, standing};
 
 /// `kubelet-start/tls-bootstrap`.
 #[derive(Debug)]
@@ -60,9 +60,8 @@ impl Phase for TlsBootstrap {
                 if cx.ledger.cluster().is_none() {
                     drift.changes.push(Change::new(Subject::Fact("cluster identity".to_owned()), Action::Create));
                 }
-                if cx.host.root.exists(names::JOIN_KEY)? {
-                    drift.changes.push(Change::new(Subject::File(names::JOIN_KEY.to_owned()), Action::Remove));
-                }
+                let spent = spent(cx)?.into_iter();
+                drift.changes.extend(spent.map(|path| Change::new(Subject::File(path.into_string()), Action::Remove)));
             }
         }
         Ok(drift)
@@ -86,8 +85,18 @@ impl Phase for TlsBootstrap {
             cx.ledger.set_cluster(ClusterIdentity { ca_cert_hash: ca_hash(&authority) });
             cx.ledger.save(&cx.host).await?;
         }
-        remove_key(cx).await
+        let (root, spent) = (cx.host.root.clone(), spent(cx)?);
+        cx.host.blocking(move || spent.iter().try_for_each(|path| root.remove(path).map(drop))).await
     }
+}
+
+/// What is of no use to a machine that has joined: the key's first place, and the secrets that let it in.
+fn spent(cx: &Context) -> Result<Vec<Utf8PathBuf>> {
+    let mut spent = spent_credentials(cx)?;
+    if cx.host.root.exists(names::JOIN_KEY)? {
+        spent.push(names::JOIN_KEY.into());
+    }
+    Ok(spent)
 }
 
 async fn bootstrap(cx: &Context) -> Result<()> {
@@ -124,7 +133,6 @@ async fn request(cx: &Context, api: &dyn Api, key: &PrivateKey) -> Result<Vec<u8
     let reference = ObjectReference::of(&object)?;
     let deadline = Deadline::after(cx.node.timeouts.tls_bootstrap, format!("the cluster to sign {reference}"));
     patiently(cx, &deadline, || api.create(&object)).await.map(drop)?;
-    cx.waiting_for(deadline.reason());
     let decided = |live: Option<&serde_json::Value>| live.is_none_or(|live| answer(live) != Answer::Waiting);
     let waited = api.wait(&reference, &decided, &deadline).await.map_err(|error| match error.kind() {
         Kind::Transient => error.hint(format!(

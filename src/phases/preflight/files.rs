@@ -28,7 +28,7 @@ fn manifests(cx: &Context) -> Result<Vec<Finding>> {
 }
 
 fn credentials(cx: &Context) -> Result<Vec<Finding>> {
-    let authority = cx.node.cluster.certificates_dir.join("ca.crt").into_string();
+    let authority = cx.node.join().map_or_else(|| names::CA_CERT.to_owned(), |join| join.ca_cert_path.to_string());
     available(cx, [names::BOOTSTRAP_KUBELET_CONF.to_owned(), authority].into_iter())
 }
 

@@ -1,7 +1,9 @@
 //! Power is cut instead of every single operation of a first boot, on the machine of memory whose page cache is lost with it. The next
 //! boot converges: the same paths and modes, whole files, and every CA and service account key that was durable byte for byte.
 
+#[path = "../memory/mod.rs"]
 mod memory;
+mod worker;
 
 use std::collections::BTreeMap;
 
@@ -97,6 +99,11 @@ fn a_boot_cut_at_any_operation_is_carried_on_by_the_next() {
     assert!(operations > 200, "only {operations} operations: the fuse does not see what it should");
 
     let baked = baked();
+    at_every_operation(operations, |n, loss| cut_and_carry_on(&baked, &expected, n, loss));
+}
+
+/// Tells `history` every operation and every loss, on all cores.
+fn at_every_operation(operations: u64, history: impl Fn(u64, Loss) + Sync) {
     let next = std::sync::atomic::AtomicU64::new(1);
     let work = || {
         loop {
@@ -105,7 +112,7 @@ fn a_boot_cut_at_any_operation_is_carried_on_by_the_next() {
                 break;
             }
             for loss in [Loss::Everything, Loss::Data, Loss::Nothing] {
-                cut_and_carry_on(&baked, &expected, n, loss);
+                history(n, loss);
             }
         }
     };

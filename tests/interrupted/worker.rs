@@ -1,0 +1,268 @@
+//! A worker's way into a cluster on another machine, cut at every single operation: the next boot carries on with the same key and the
+//! same request, and in the end there is one node, and no token and no key outside the kubelet's folder. A worker that has joined shows
+//! its own certificate and nothing else, and comes up when nobody answers.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use edgeboot::config::node::{KeyAlgorithm, Token};
+use edgeboot::error::Kind;
+use edgeboot::host::fake::{Loss, Machine, Shown};
+use edgeboot::k8s::pki::{Pair, Profile, Validity, ca_hash};
+use edgeboot::k8s::{cluster_info, discovery};
+use serde_json::{Value, json};
+use x509_parser::prelude::{FromDer as _, X509CertificationRequest};
+
+use super::memory::{self, boot};
+use super::{assert_alike, at_every_operation, differing_lines, shape, touched};
+
+const TOKEN: &str = "abcdef.0123456789abcdef";
+const CREDENTIAL: &str = "/var/lib/edgeboot/credentials/token";
+const KEY: &str = "/var/lib/edgeboot/join/kubelet-client.key";
+const STATE: &str = "/var/lib/edgeboot/state.json";
+const YEAR: Duration = Duration::from_secs(8760 * 3600);
+
+fn token() -> Token {
+    Token::parse(TOKEN).expect("a token")
+}
+
+fn now() -> jiff::Timestamp {
+    "2026-11-21T09:00:00Z".parse().expect("a time")
+}
+
+/// The cluster's CA.
+fn authority() -> &'static Pair {
+    static AUTHORITY: OnceLock<Pair> = OnceLock::new();
+    AUTHORITY.get_or_init(|| {
+        let validity = Validity::from_now(now(), YEAR * 10).expect("dates");
+        Pair::new_authority("kubernetes", KeyAlgorithm::EcdsaP256, validity).expect("a CA")
+    })
+}
+
+fn config_map(namespace: &str, name: &str, data: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": namespace, "name": name}, "data": data})
+}
+
+fn objects(version: &str) -> Vec<Value> {
+    let kubeconfig = cluster_info::kubeconfig("https://10.77.0.11:6443", authority().certificate.to_pem().as_bytes());
+    let signature = discovery::signature(&token(), &kubeconfig);
+    let cluster = format!(
+        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: {version}\nnetworking: {{dnsDomain: cluster.local, serviceSubnet: 10.96.0.0/12}}\n"
+    );
+    let kubelet = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: 33\n";
+    vec![
+        config_map("kube-public", "cluster-info", &json!({"kubeconfig": kubeconfig, "jws-kubeconfig-abcdef": signature})),
+        config_map("kube-system", "kubeadm-config", &json!({"ClusterConfiguration": cluster})),
+        config_map("kube-system", "kubelet-config", &json!({"kubelet": kubelet})),
+    ]
+}
+
+/// What kube-controller-manager makes of a request: approved and signed.
+fn sign(object: &mut Value) {
+    if object["kind"] != "CertificateSigningRequest" {
+        return;
+    }
+    let text = STANDARD.decode(object["spec"]["request"].as_str().expect("a request")).expect("base64");
+    let text = String::from_utf8(text).expect("PEM");
+    let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = STANDARD.decode(body).expect("base64");
+    let (_, request) = X509CertificationRequest::from_der(&der).expect("a request");
+    let info = &request.certification_request_info;
+    let name = info.subject.iter_common_name().next().and_then(|name| name.as_str().ok()).expect("a name");
+    let profile = Profile::client(name, Some("system:nodes"));
+    let validity = Validity::from_now(now(), YEAR).expect("dates");
+    let certificate = authority().certify(info.subject_pki.raw, &profile, validity).expect("a certificate");
+    object["status"] = json!({
+        "conditions": [{"type": "Approved", "status": "True"}],
+        "certificate": STANDARD.encode(certificate.to_pem()),
+    });
+}
+
+fn config(hash: &str) -> String {
+    format!(
+        "apiVersion: edgeboot.io/v1alpha1\nkind: NodeConfig\nrole: worker\njoin:\n  endpoints: [\"10.77.0.11:6443\", \"10.77.0.12:6443\"]\n  \
+         tokenFrom: credential:token\n  caCertHashes: [\"{hash}\"]\n"
+    )
+}
+
+fn baked() -> Machine {
+    let machine = memory::baked();
+    let hash = ca_hash(&authority().certificate);
+    machine.files.bake("/etc/edgeboot/config.yaml", 0o600, config(&hash).as_bytes());
+    machine.files.bake(CREDENTIAL, 0o600, TOKEN.as_bytes());
+    machine.root().sync_file_system("/").expect("flushed");
+    machine
+}
+
+fn in_sight_of_cluster(machine: Machine) -> Machine {
+    machine.services.cluster_elsewhere(objects("v1.36.3"), sign);
+    machine
+}
+
+/// How many objects of a kind the cluster has.
+fn count(machine: &Machine, kind: &str) -> usize {
+    machine.services.objects().keys().filter(|name| name.starts_with(&format!("{kind} "))).count()
+}
+
+#[test]
+fn a_worker_joins_and_further_boots_change_nothing_and_need_nobody() {
+    let machine = in_sight_of_cluster(baked());
+    boot(&machine).expect("the first boot");
+    assert_eq!(machine.services.take_shown(), [Shown::Nothing, Shown::Token, Shown::Certificate]);
+    let tree = machine.files.tree();
+    for path in [CREDENTIAL, KEY, "/etc/kubernetes/bootstrap-kubelet.conf", "/etc/kubernetes/pki/ca.key"] {
+        assert!(!tree.contains_key(path), "{path} is there");
+    }
+    let traces: Vec<&String> = tree
+        .iter()
+        .filter(|(_, (_, bytes))| bytes.windows(16).any(|window| window == b"0123456789abcdef"))
+        .map(|(path, _)| path)
+        .filter(|path| *path != "/etc/machine-id")
+        .collect();
+    assert!(traces.is_empty(), "the token is in {traces:?}");
+    let kubelet = String::from_utf8_lossy(&tree["/var/lib/kubelet/config.yaml"].1).into_owned();
+    assert!(kubelet.contains("maxPods: 33") && kubelet.contains("clusterDNS:\n- \"10.96.0.10\""), "{kubelet}");
+    assert_eq!((count(&machine, "Node"), count(&machine, "CertificateSigningRequest")), (1, 1));
+    let stamps = machine.files.stamps();
+    let state = tree[STATE].1.clone();
+    machine.services.take_writes();
+
+    for reachable in [true, false] {
+        machine.services.reach(reachable);
+        machine.reboot(Loss::Everything);
+        boot(&machine).unwrap_or_else(|error| panic!("reachable {reachable}: {}", error.render()));
+        assert_eq!(machine.services.take_shown(), [Shown::Certificate]);
+        assert_eq!(machine.services.take_writes(), Vec::<String>::new());
+        assert_eq!(touched(&stamps, &machine), Vec::<String>::new());
+        assert_eq!(differing_lines(&state, &machine.files.tree()[STATE].1), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_join_cut_at_any_operation_is_carried_on_by_the_next() {
+    let whole = in_sight_of_cluster(baked());
+    whole.fuse.arm(u64::MAX);
+    boot(&whole).expect("an uncut boot");
+    let operations = whole.fuse.operations();
+    whole.reboot(Loss::Everything);
+    boot(&whole).expect("a second boot");
+    let expected = shape(&whole);
+    let baked = baked();
+    at_every_operation(operations, |n, loss| {
+        let history = format!("cut at operation {n}, losing {loss:?}");
+        let machine = in_sight_of_cluster(baked.duplicate());
+        machine.fuse.arm(n);
+        let first = boot(&machine);
+        assert!(first.is_err() || !machine.fuse.is_blown(), "{history}: the boot did not notice");
+        machine.reboot(loss);
+        boot(&machine).unwrap_or_else(|error| panic!("{history}: the next boot failed: {}", error.render()));
+        assert_alike(&expected, &shape(&machine), &history);
+        let counted = (count(&machine, "Node"), count(&machine, "CertificateSigningRequest"));
+        assert_eq!(counted, (1, 1), "{history}");
+    });
+}
+
+/// What goes wrong on the way in, by kind and words: what passes by itself is told from what does not.
+#[test]
+fn what_goes_wrong_is_told_apart() {
+    type Prepare = fn(&Machine);
+    let table: [(Prepare, Kind, &str); 8] = [
+        (|machine| machine.services.reach(false), Kind::Transient, "connection refused"),
+        (
+            |machine| machine.services.edit_object("ConfigMap kube-public/cluster-info", |object| object["data"] = json!({})),
+            Kind::Transient,
+            "holds no kubeconfig yet",
+        ),
+        (
+            |machine| {
+                machine.services.edit_object("ConfigMap kube-public/cluster-info", |object| {
+                    object["data"]["jws-kubeconfig-abcdef"] = Value::Null;
+                });
+            },
+            Kind::Rejected,
+            "does not know the bootstrap token abcdef",
+        ),
+        (
+            |machine| machine.files.bake(CREDENTIAL, 0o600, b"abcdef.aaaaaaaaaaaaaaaa"),
+            Kind::Rejected,
+            "with another secret than our bootstrap token's",
+        ),
+        (
+            |machine| {
+                let hash = format!("sha256:{}", "0a".repeat(32));
+                machine.files.bake("/etc/edgeboot/config.yaml", 0o600, config(&hash).as_bytes());
+            },
+            Kind::Rejected,
+            "its CA is none of those that caCertHashes names",
+        ),
+        (
+            |machine| machine.services.cluster_elsewhere(objects("v1.35.9"), sign),
+            Kind::Config,
+            "the package's kubelet v1.36.3 is newer than the cluster, which is v1.35.9",
+        ),
+        (
+            |machine| {
+                let node = json!({
+                    "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
+                    "status": {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"machineID": "another"}},
+                });
+                let mut all = objects("v1.36.3");
+                all.push(node);
+                machine.services.cluster_elsewhere(all, sign);
+            },
+            Kind::Rejected,
+            "has a Ready node of that name already",
+        ),
+        (
+            |machine| {
+                machine.services.cluster_elsewhere(objects("v1.36.3"), |object| {
+                    object["status"] = json!({"conditions": [{"type": "Denied", "reason": "No", "message": "not you"}]});
+                });
+            },
+            Kind::Rejected,
+            "Denied (No): not you",
+        ),
+    ];
+    let baked = baked();
+    for (prepare, kind, words) in table {
+        let machine = in_sight_of_cluster(baked.duplicate());
+        prepare(&machine);
+        let error = boot(&machine).expect_err(words);
+        assert!(error.to_string().contains(words), "{words}: {}", error.render());
+        assert_eq!(error.kind(), kind, "{}", error.render());
+        assert!(error.kind() == Kind::Transient || error.remedy().is_some(), "{error}");
+        let tree = machine.files.tree();
+        assert!(!tree.contains_key("/etc/kubernetes/kubelet.conf"), "{words}: kubelet.conf is there");
+        assert!(!tree.contains_key("/var/lib/kubelet/config.yaml"), "{words}: the kubelet is configured");
+    }
+}
+
+/// A second machine with the same token and CA: mended in its own time, and never without asking in another cluster.
+#[test]
+fn a_machine_that_has_joined_is_not_taken_elsewhere() {
+    let machine = in_sight_of_cluster(baked());
+    boot(&machine).expect("joined");
+    let hash = format!("sha256:{}", "0a".repeat(32));
+    machine.files.bake("/etc/edgeboot/config.yaml", 0o600, config(&hash).as_bytes());
+    let error = boot(&machine).expect_err("another cluster");
+    assert_eq!(error.kind(), Kind::Config);
+    assert!(error.to_string().contains("this machine has joined another one"), "{}", error.render());
+}
+
+/// A torn kubelet.conf with a token that is still good: the machine joins anew, as itself.
+#[test]
+fn what_is_torn_is_mended_or_the_machine_joins_anew() {
+    for torn in ["/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf", "/var/lib/kubelet/config.yaml"] {
+        let machine = in_sight_of_cluster(baked());
+        boot(&machine).expect("joined");
+        let expected = shape(&machine);
+        machine.files.bake(CREDENTIAL, 0o600, TOKEN.as_bytes());
+        machine.files.bake(torn, 0o644, b"");
+        // It was the kubelet that made the node Ready.
+        machine.services.edit_object("Node node-1", |node| node["status"]["conditions"][0]["status"] = json!("Unknown"));
+        boot(&machine).unwrap_or_else(|error| panic!("{torn}: {}", error.render()));
+        assert_alike(&expected, &shape(&machine), torn);
+    }
+}
