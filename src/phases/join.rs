@@ -91,7 +91,9 @@ fn standing(cx: &Context) -> Result<Standing> {
     let (certificate, key) = match &config.credentials {
         Credentials::Embedded { certificate, key } => (Some(certificate.clone()), Some(key.to_vec())),
         Credentials::Files { certificate, key } => (cx.host.root.read(certificate)?, cx.host.root.read(key)?),
-        Credentials::Other => return Ok(Standing::Joined(ClusterInfo { server: config.server, authority })),
+        Credentials::Token(_) | Credentials::Other => {
+            return Ok(Standing::Joined(ClusterInfo { server: config.server, authority }));
+        }
     };
     let user = node_user(&cx.node_name()?);
     match leaf_of(certificate.as_deref(), key.as_deref(), cx.host.clock.now()) {

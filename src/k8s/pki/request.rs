@@ -26,7 +26,7 @@ pub fn node_user(node_name: &str) -> String {
 
 /// A PKCS#10 request (RFC 2986) without attributes, as Go's `x509.CreateCertificateRequest` makes it.
 pub fn certificate_request(key: &PrivateKey, common_name: &str, organization: &str) -> Result<String> {
-    let subject = name(common_name, Some(organization));
+    let subject = name(common_name, [organization]);
     let to_sign = der::sequence(&[der::unsigned(&[0]), subject, key.public_key_info()?, der::explicit(0, &[])]);
     let signature = key.sign(&to_sign)?;
     let request = der::sequence(&[to_sign, key.signature_algorithm(), der::bit_string(0, &signature)]);

@@ -77,7 +77,7 @@ async fn the_control_planes_images_come_first_in_one_archive_and_the_others_one_
 async fn a_worker_takes_what_is_not_the_control_planes() {
     let bench = bench(&ALL, Role::Worker).await;
     converge(&bench, &First).await.expect("imported");
-    assert_eq!(bench.machine.services.image_names(), ["registry.k8s.io/pause:3.10.2"]);
+    assert_eq!(bench.machine.services.image_names(), ["registry.k8s.io/kube-proxy:v1.36.3", "registry.k8s.io/pause:3.10.2"]);
     converge(&bench, &Others).await.expect("imported");
     let names = bench.machine.services.image_names();
     assert_eq!(
