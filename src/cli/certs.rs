@@ -7,15 +7,13 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::config::layer::Kind;
-use crate::config::node::Node;
-use crate::config::sources::command_line::{Flag, FlagValue};
+use crate::config::node::Cluster;
 use crate::engine::context::Context;
 use crate::engine::ledger::Ledger;
 use crate::engine::plan::Plan;
 use crate::error::Result;
+use crate::host::Utf8Path;
 use crate::host::lock::{self, Attempt};
-use crate::host::{Root, Utf8Path};
 use crate::k8s::pki::spoken;
 use crate::k8s::{certificate_upload, go_duration, names};
 use crate::phases;
@@ -83,7 +81,8 @@ impl CertsCommand {
             }
             CertsCommand::CheckExpiration(place) => {
                 let session = Session::quiet()?;
-                let found = renewal::expirations(&session.host.root, &place.node(&session.host.root)?.cluster)?;
+                let cx = place.context(&session)?;
+                let found = renewal::expirations(&cx.host.root, &place.cluster(&cx)?)?;
                 let now = session.host.clock.now();
                 match global.output {
                     Output::Text => print(&as_table(&found, now)),
@@ -97,13 +96,18 @@ impl CertsCommand {
 }
 
 impl Where {
-    fn node(&self, root: &Root) -> Result<Node> {
-        let mut flags = Vec::new();
+    fn context(&self, session: &Session) -> Result<Context> {
+        let node = wish(&session.host.root, self.config.as_deref(), &[])?;
+        let (ledger, _) = Ledger::load(&session.host.root)?;
+        Ok(Context::new(session.host.clone(), Arc::new(node), ledger, session.progress.clone(), Vec::new()))
+    }
+
+    fn cluster(&self, cx: &Context) -> Result<Cluster> {
+        let mut cluster = cx.cluster()?;
         if let Some(folder) = &self.cert_dir {
-            let (value, written) = (FlagValue::Text(absolute(folder)?), folder.clone());
-            flags.push(Flag { flag: "--cert-dir", written, kind: Kind::Cluster, path: &["certificatesDir"], value });
+            cluster.certificates_dir = absolute(folder)?.into();
         }
-        wish(root, self.config.as_deref(), &flags)
+        Ok(cluster)
     }
 }
 
@@ -118,11 +122,9 @@ async fn renew(global: &Global, name: &str, place: &Where) -> Result<()> {
         Attempt::Taken(taken) => taken,
         Attempt::Held(holder) => return Err(holder.into_error(lock)),
     };
-    let node = place.node(&session.host.root)?;
-    let (ledger, _) = Ledger::load(&session.host.root)?;
-    let cx = Context::new(session.host.clone(), Arc::new(node), ledger, session.progress.clone(), Vec::new());
+    let cx = place.context(&session)?;
     ask_the_machine(&cx).await;
-    let cluster = cx.node.cluster.clone();
+    let cluster = place.cluster(&cx)?;
     let mut renewed = Vec::new();
     for one in renewal::of_cluster(&cluster).into_iter().filter(|one| name == "all" || one.name() == name) {
         let outcome = renewal::renew(&cx, &cluster, one).await?;

@@ -74,7 +74,7 @@ impl KubeconfigCommand {
             Some(token) => Proof::Token(token.into()),
             None => Proof::Certificate { organizations: org, life },
         };
-        let text = for_user(&cx, &cx.node.cluster, &client_name, proof).await?;
+        let text = for_user(&cx, &cx.cluster()?, &client_name, proof).await?;
         print(text.trim_end());
         Ok(())
     }

@@ -5,10 +5,10 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::config::layer::Kind;
+use crate::config::layer;
 use crate::config::node::{BootstrapToken, CertificateKey, Token};
 use crate::config::sources::command_line::{Flag, FlagValue};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::host::{Host, Root};
 use crate::k8s::pki::spoken;
 use crate::k8s::token::{self, StandingToken};
@@ -182,10 +182,16 @@ impl Create {
                 item.push((name, FlagValue::List(said.clone())));
             }
         }
-        let flag = "edgeboot token create";
-        let flag =
-            Flag { flag, written: String::new(), kind: Kind::Init, path: &["bootstrapTokens"], value: FlagValue::Item(item) };
-        let mut tokens = wish_of_flags(root, &[flag])?.bootstrap_tokens;
+        let flag = "the bootstrap token";
+        let flag = Flag {
+            flag,
+            written: String::new(),
+            kind: layer::Kind::Init,
+            path: &["bootstrapTokens"],
+            value: FlagValue::Item(item),
+        };
+        let wrong = |error: Error| error.with_kind(Kind::Usage).hint("`edgeboot token create --help` says what can be said");
+        let mut tokens = wish_of_flags(root, &[flag]).map_err(wrong)?.bootstrap_tokens;
         for token in &mut tokens {
             // kubeadm refuses its own default groups for a token that nobody authenticates with.
             if self.groups.is_empty() && !token.usages.iter().any(|usage| usage == "authentication") {
@@ -310,8 +316,9 @@ mod tests {
             ("token create --usages signing --groups system:bootstrappers:a", "needs the usage `authentication`"),
             ("token create --ttl soon", "`soon` is not a duration"),
         ] {
-            let error = create(line).expect_err(line).render();
-            assert!(error.contains(what) && !error.contains("ABCDEF"), "{line}: {error}");
+            let error = create(line).expect_err(line);
+            let said = error.render();
+            assert!(error.kind() == Kind::Usage && said.contains(what) && !said.contains("ABCDEF"), "{line}: {said}");
         }
         for line in [
             "token create abcdef.0123456789abcdef --token-file /token",

@@ -8,7 +8,7 @@ pub mod renewal;
 mod service_account;
 
 pub use authority::{AuthorityPhase, Signer, signer};
-pub(super) use authority::{keyless, required_signer};
+pub(super) use authority::{keyless, required_signer, required_signer_of};
 pub use leaf::LeafPhase;
 pub use service_account::ServiceAccountPhase;
 

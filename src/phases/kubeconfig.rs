@@ -238,7 +238,7 @@ pub enum Proof {
 /// A kubeconfig for a further user of the cluster (kubeadm's `kubeconfig user`): for whoever asked for it; nothing is placed.
 pub async fn for_user(cx: &Context, cluster: &Cluster, user: &str, proof: Proof) -> Result<Zeroizing<String>> {
     let doing = format!("the kubeconfig of {user}");
-    let signer = authority(cx, &doing)?;
+    let signer = certs::required_signer_of(cx, cluster, pki::Authority::Cluster, &doing)?;
     let server = shared_server(cluster.control_plane_endpoint.as_ref(), cx.advertise_address()?, cx.node.bind_port);
     let wish = Wish { cluster: cluster.name.clone(), user: user.to_owned(), organization: None, server };
     let ca = signer.certificate().clone();

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::config::node::Node;
+use crate::config::node::{Cluster, Node};
 use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
 use crate::engine::state::ClusterIdentity;
@@ -57,7 +57,12 @@ pub(in crate::phases) fn keyless(doing: &str) -> Error {
 
 /// A CA as it stands on this machine; `None` when it cannot be used (its own phase says why).
 pub fn signer(cx: &Context, authority: Authority) -> Result<Option<Signer>> {
-    let (certificate, key) = Paths::new(&cx.node.cluster, authority.base_name()).read(cx)?;
+    signer_of(cx, &cx.node.cluster, authority)
+}
+
+/// The same for any cluster.
+pub(super) fn signer_of(cx: &Context, cluster: &Cluster, authority: Authority) -> Result<Option<Signer>> {
+    let (certificate, key) = Paths::new(cluster, authority.base_name()).read(cx)?;
     let files = (judge::certificate(certificate.as_deref()), judge::private_key(key.as_deref()));
     Ok(match verdict(files, false, false, now(cx)) {
         Verdict::Use(signer) => Some(signer),
@@ -67,9 +72,14 @@ pub fn signer(cx: &Context, authority: Authority) -> Result<Option<Signer>> {
 
 /// The CA that `path` is made from; a failure when it cannot be used.
 pub(in crate::phases) fn required_signer(cx: &Context, authority: Authority, path: &str) -> Result<Signer> {
-    let certificate = Paths::new(&cx.node.cluster, authority.base_name()).certificate;
+    required_signer_of(cx, &cx.node.cluster, authority, path)
+}
+
+/// The same for any cluster.
+pub(in crate::phases) fn required_signer_of(cx: &Context, cluster: &Cluster, authority: Authority, path: &str) -> Result<Signer> {
+    let certificate = Paths::new(cluster, authority.base_name()).certificate;
     let hint = "run the phase that makes it first (`edgeboot init phase certs`), or the whole: `edgeboot reconcile`";
-    signer(cx, authority)?
+    signer_of(cx, cluster, authority)?
         .ok_or_else(|| Error::host(format!("making {path}")).because(format!("its CA {certificate} cannot be used")).hint(hint))
 }
 

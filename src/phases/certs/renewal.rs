@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     API_SERVER, API_SERVER_ETCD_CLIENT, API_SERVER_KUBELET_CLIENT, AuthorityPhase, CA, ETCD_CA, ETCD_HEALTHCHECK_CLIENT, ETCD_PEER,
-    ETCD_SERVER, FRONT_PROXY_CA, FRONT_PROXY_CLIENT, LeafPhase, Paths, Signer, keyless, now, replacing, required_signer,
+    ETCD_SERVER, FRONT_PROXY_CA, FRONT_PROXY_CLIENT, LeafPhase, Paths, Signer, keyless, now, replacing, required_signer_of,
 };
 use crate::config::node::{Cluster, Etcd};
 use crate::engine::context::Context;
@@ -212,7 +212,7 @@ pub async fn renew(cx: &Context, cluster: &Cluster, one: Renewable) -> Result<Re
     let (cx, path) = (cx.for_phase(one.id()), one.path(cluster));
     let doing = || format!("renewing {path}");
     let Some(standing) = cx.host.root.read(&path)? else { return Ok(Renewed::Missing) };
-    let signer = required_signer(&cx, one.authority(), path.as_str())?;
+    let signer = required_signer_of(&cx, cluster, one.authority(), path.as_str())?;
     let Signer::Ours(ca) = signer else { return Ok(Renewed::External) };
     let torn = |why: String| Error::host(doing()).because(why).hint("`edgeboot reconcile` makes it again");
     let profile = Profile::of(&one.certificate(&standing).map_err(torn)?);
