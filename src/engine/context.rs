@@ -106,6 +106,10 @@ impl Context {
         self.say(format!("goes on without the API server: {why}"));
         self.offline.store(true, Ordering::Relaxed);
     }
+    /// The API server answers after all: what was said before, by a look that came to nothing, does not count.
+    pub fn found_online(&self) {
+        self.offline.store(false, Ordering::Relaxed);
+    }
     /// Whether any phase went on without the API server.
     pub fn is_offline(&self) -> bool {
         self.offline.load(Ordering::Relaxed)
@@ -176,6 +180,14 @@ impl Context {
         let api = self.host.api.connect(&text, &server)?;
         self.clients.lock().expect("no panic while it is held").insert(kubeconfig.to_owned(), api.clone());
         Ok(api)
+    }
+    /// A client that was made in this run under this name: phases share its connection.
+    pub fn kept_api(&self, name: &str) -> Option<Arc<dyn Api>> {
+        self.clients.lock().expect("no panic while it is held").get(name).cloned()
+    }
+    /// Keeps a client for the phases that follow in this run.
+    pub fn keep_api(&self, name: &str, api: &Arc<dyn Api>) {
+        self.clients.lock().expect("no panic while it is held").insert(name.to_owned(), api.clone());
     }
     /// The client with the most rights that this machine has: super-admin.conf where it is, then admin.conf; on a worker the kubelet's,
     /// which may read and change its own Node and little else.

@@ -5,6 +5,7 @@
 mod cluster_configuration;
 mod discovery;
 mod existing_node;
+mod given_kubeconfig;
 mod tls_bootstrap;
 
 pub use cluster_configuration::{ClusterConfiguration, kubelet_configuration};
@@ -126,10 +127,14 @@ async fn forget_cluster(cx: &Context) -> Result<()> {
 async fn newcomer(cx: &Context) -> Result<Arc<dyn Api>> {
     let join = wish(cx)?;
     let ClusterInfo { server, authority } = found(cx)?;
+    let name = format!("a newcomer at {server}");
+    if let Some(api) = cx.kept_api(&name) {
+        return Ok(api);
+    }
     let kubeconfig = match &join.introduction {
         Introduction::Token(token) => introduction::with_token(&server, &authority, token.known()?),
         Introduction::OfKubeconfig => {
-            let bytes = discovery::given_kubeconfig(cx, &join.discovery).await?;
+            let bytes = given_kubeconfig::read(cx, &join.discovery).await?;
             introduction::of_kubeconfig(&bytes, &server, &authority).map_err(|why| {
                 Error::config("introducing this machine with the discovery's kubeconfig")
                     .because(why)
@@ -137,7 +142,9 @@ async fn newcomer(cx: &Context) -> Result<Arc<dyn Api>> {
             })?
         }
     };
-    cx.host.api.connect(&kubeconfig, &server)
+    let api = cx.host.api.connect(&kubeconfig, &server)?;
+    cx.keep_api(&name, &api);
+    Ok(api)
 }
 
 /// A call as a newcomer, repeated while its failure may pass by itself.

@@ -96,6 +96,7 @@ impl Phase for NodeRegistered {
             }
             other => other?,
         };
+        cx.found_online();
         Ok(match live {
             Some(_) => Drift::none(),
             None => Drift::one(Change::new(Subject::Object(node.to_string()), Action::Await)),

@@ -17,7 +17,6 @@ use crate::error::{Error, Kind, Result};
 use crate::host::api::{Api, ObjectReference};
 use crate::host::{Deadline, jittered};
 use crate::k8s::discovery::{ClusterInfo, Fault, judge, kubeconfig_of, pinned};
-use crate::k8s::kubeconfig::{Authority, cluster_of};
 use crate::k8s::objects::KUBE_PUBLIC;
 use crate::k8s::pki::{Certificate, ca_hash, spoken};
 use crate::k8s::{cluster_info, introduction, names};
@@ -25,7 +24,7 @@ use crate::phases::clock::CLOCK;
 use crate::phases::network::NETWORK;
 use crate::phases::preflight::PREFLIGHT;
 
-use super::{NEW_TOKEN, Standing, found, standing, wish};
+use super::{NEW_TOKEN, Standing, found, given_kubeconfig, standing, wish};
 
 /// `discovery`.
 #[derive(Debug)]
@@ -34,13 +33,11 @@ pub struct Discovery;
 /// The endpoints are tried in a random order, each so much later than the one before: usually one answers before the next is asked.
 const STAGGER: Duration = Duration::from_millis(250);
 /// Between two tries of an endpoint; where nobody listens a try costs nobody anything.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const MOST_PAUSE: Duration = Duration::from_secs(8);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
+pub(super) const MOST_PAUSE: Duration = Duration::from_secs(8);
 const MOST_PAUSE_UNHEARD: Duration = Duration::from_secs(2);
 /// For so long a cluster may leave our token unsigned before that is taken for its last word, when no more time is left.
 const UNSIGNED: Duration = Duration::from_secs(60);
-/// One document behind a URL.
-const DOCUMENT: Duration = Duration::from_secs(20);
 
 #[async_trait]
 impl Phase for Discovery {
@@ -158,23 +155,23 @@ fn other_cluster(joined: &str) -> Error {
 async fn discover(cx: &Context) -> Result<ClusterInfo> {
     match &wish(cx)?.discovery {
         node::Discovery::Token { endpoints, token, pins } => by_token(cx, endpoints, token.known()?, pins).await,
-        given @ (node::Discovery::File(_) | node::Discovery::Url(_)) => by_kubeconfig(cx, given).await,
+        given @ (node::Discovery::File(_) | node::Discovery::Url(_)) => given_kubeconfig::discover(cx, given).await,
     }
 }
 
 /// What the phase waits for, and what its endpoints said last: told whenever that changes.
-struct Wait<'a> {
+pub(super) struct Wait<'a> {
     cx: &'a Context,
-    deadline: Deadline,
+    pub(super) deadline: Deadline,
     told: Mutex<String>,
 }
 
 impl Wait<'_> {
-    fn new(cx: &Context, reason: String) -> Wait<'_> {
+    pub(super) fn new(cx: &Context, reason: String) -> Wait<'_> {
         cx.waiting_for(&reason);
         Wait { cx, deadline: Deadline::after(cx.node.timeouts.discovery, reason), told: Mutex::default() }
     }
-    fn tell(&self, error: &Error) {
+    pub(super) fn tell(&self, error: &Error) {
         let line = format!("{}: {error}", self.deadline.reason());
         let mut told = self.told.lock().expect("no panic while it is held");
         if *told != line {
@@ -330,7 +327,7 @@ async fn fetch(api: &dyn Api) -> Result<Option<serde_json::Value>> {
 }
 
 /// A CA out of its time fails every connection: then the clock is what is wrong, or the cluster.
-fn valid_now(cx: &Context, authority: &[u8]) -> Result<()> {
+pub(super) fn valid_now(cx: &Context, authority: &[u8]) -> Result<()> {
     let now = cx.host.clock.now();
     let chain = Certificate::chain_from_pem(authority).unwrap_or_default();
     let Some(certificate) = chain.first() else { return Ok(()) };
@@ -342,61 +339,4 @@ fn valid_now(cx: &Context, authority: &[u8]) -> Result<()> {
     Err(Error::transient("verifying the cluster's CA")
         .because(format!("it {wrong}, and the clock says {}", spoken(now)))
         .hint("set the clock of this machine"))
-}
-
-/// The kubeconfig that the wish names.
-pub(super) async fn given_kubeconfig(cx: &Context, discovery: &node::Discovery) -> Result<Vec<u8>> {
-    match discovery {
-        node::Discovery::File(path) => cx.host.root.read(path)?.ok_or_else(|| {
-            Error::config(format!("reading the discovery's kubeconfig {path}"))
-                .because("it is not there")
-                .hint("put it there, 0600")
-        }),
-        node::Discovery::Url(url) => cx.host.http.document(url, DOCUMENT).await,
-        node::Discovery::Token { .. } => Err(Error::config("introducing this machine").because("the discovery has no kubeconfig")),
-    }
-}
-
-/// kubeadm's `discovery.file`: whoever gave the kubeconfig is believed, and the cluster is asked for the CA only where it has none.
-async fn by_kubeconfig(cx: &Context, given: &node::Discovery) -> Result<ClusterInfo> {
-    let wait = Wait::new(cx, "the cluster of the discovery's kubeconfig".to_owned());
-    wait.deadline
-        .until(FIRST_PAUSE, MOST_PAUSE, || async {
-            let answer = from_kubeconfig(cx, given).await;
-            if let Err(error) = &answer {
-                wait.tell(error);
-            }
-            answer.map(Some)
-        })
-        .await
-}
-
-async fn from_kubeconfig(cx: &Context, given: &node::Discovery) -> Result<ClusterInfo> {
-    let wrong = |why: String| Error::config("reading the discovery's kubeconfig").because(why);
-    let bytes = given_kubeconfig(cx, given).await?;
-    let (server, authority) = cluster_of(&bytes).map_err(wrong)?;
-    let authority = match authority {
-        Authority::Embedded(pem) => Some(pem),
-        Authority::File(path) => Some(cx.host.root.read(&path)?.ok_or_else(|| wrong(format!("its CA {path} is not there")))?),
-        Authority::None => None,
-    };
-    if let Some(pem) = &authority {
-        Certificate::chain_from_pem(pem).map_err(|why| wrong(format!("its CA: {why}")))?;
-        valid_now(cx, pem)?;
-    }
-    let api = cx.host.api.connect(&introduction::anonymous(&server, authority.as_deref()), &server)?;
-    let reference = ObjectReference::new("v1", "ConfigMap", "configmaps").namespaced(KUBE_PUBLIC).named("cluster-info");
-    let answer = match api.read(&reference).await {
-        // Anonymous requests may be switched off; that the server was verified is enough.
-        Err(error) if error.kind() == Kind::Rejected => None,
-        other => other?,
-    };
-    let told = || {
-        let (_, authority) = cluster_of(answer.as_ref().and_then(kubeconfig_of)?.as_bytes()).ok()?;
-        if let Authority::Embedded(pem) = authority { Some(pem) } else { None }
-    };
-    match authority.or_else(told) {
-        Some(authority) => Ok(ClusterInfo { server, authority }),
-        None => Err(wrong("it holds no CA, and the cluster tells none".to_owned())),
-    }
 }
