@@ -41,7 +41,9 @@ impl Phase for EnableClientCertRotation {
         "let the kubelet rotate its client certificate"
     }
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId("kubeconfig/kubelet"), PhaseId("kubelet-start")]
+        // A kubelet that is registered has written the certificate that it will rotate: looked for earlier, it might not be there yet,
+        // and the next run would find something to do.
+        &[PhaseId("kubeconfig/kubelet"), PhaseId("kubelet-start"), PhaseId("node-registered")]
     }
     fn applies(&self, node: &Node) -> bool {
         node.founds()
