@@ -65,7 +65,8 @@ pub trait Containers: Send + Sync + std::fmt::Debug {
     async fn import(&self, socket: &Socket, ctr: &Utf8PathBuf, archive: Box<dyn Read + Send>, deadline: &Deadline) -> Result<()>;
     /// Pins an image against the kubelet's garbage collection.
     async fn pin(&self, socket: &Socket, name: &str) -> Result<Changed>;
-    /// Stops a pod's sandbox and all in it; the kubelet starts a static pod again from its manifest.
+    /// Ends a pod's sandbox and all in it; the kubelet starts a static pod again from its manifest, and at once: of a container that is
+    /// only stopped it would remember that it ended, and wait longer each time (`CrashLoopBackOff`).
     async fn stop_pod(&self, socket: &Socket, namespace: &str, name: &str, deadline: &Deadline) -> Result<Changed>;
     /// Stops and removes all pod sandboxes (reset).
     async fn remove_pods(&self, socket: &Socket, deadline: &Deadline) -> Result<u32>;
@@ -183,6 +184,7 @@ impl Containers for Machine {
             for pod in runtime.pod_sandboxes().await? {
                 if pod.metadata.is_some_and(|metadata| metadata.namespace == namespace && metadata.name == name) {
                     runtime.stop_pod_sandbox(&pod.id).await?;
+                    runtime.remove_pod_sandbox(&pod.id).await?;
                     changed = Changed::Yes;
                 }
             }
