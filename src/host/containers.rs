@@ -184,7 +184,10 @@ impl Containers for Machine {
             for pod in runtime.pod_sandboxes().await? {
                 if pod.metadata.is_some_and(|metadata| metadata.namespace == namespace && metadata.name == name) {
                     runtime.stop_pod_sandbox(&pod.id).await?;
-                    runtime.remove_pod_sandbox(&pod.id).await?;
+                    if let Err(error) = runtime.remove_pod_sandbox(&pod.id).await {
+                        // The kubelet clears away too, and may be at it this very moment.
+                        tracing::debug!(%error, "a pod that was stopped is not removed by us");
+                    }
                     changed = Changed::Yes;
                 }
             }
