@@ -185,7 +185,8 @@ fn bad_surroundings() -> Result<()> {
         "mkdir -p /var/lib/edgeboot /etc/kubernetes && mount -t tmpfs -o size=8M none /var/lib/edgeboot && mount -t tmpfs -o size=16k none /etc/kubernetes",
     )?;
     // Renamed into place: of a file that is still being written a run may well see half.
-    machine.run(&format!("cat > /etc/edgeboot/new <<'E'\n{config}\nE\nmv /etc/edgeboot/new /etc/edgeboot/config.yaml"))?;
+    // systemd does not notice what changes while the unit that a path triggers is ending: the run on the empty file is over first.
+    machine.run(&format!("sleep 2; cat > /etc/edgeboot/new <<'E'\n{config}\nE\nmv /etc/edgeboot/new /etc/edgeboot/config.yaml"))?;
     wait_for(&machine, "failed", "free at /var/lib/edgeboot and")?;
     machine.run("! test -e /var/lib/edgeboot/packages && test -z \"$(ls /etc/kubernetes)\"")?;
 
