@@ -3,8 +3,13 @@
 
 mod memory;
 
+use std::sync::Arc;
+
+use edgeboot::cli::reconcile::converge;
+use edgeboot::cli::session::Session;
+use edgeboot::engine::progress::{Event, Listener, RunResult, Status};
 use edgeboot::error::Error;
-use edgeboot::host::fake::{Loss, Machine};
+use edgeboot::host::fake::{FakeFiles, Loss, Machine};
 use edgeboot::host::net::Interfaces;
 use memory::{CONFIG, baked, baked_for, boot};
 
@@ -99,4 +104,28 @@ fn a_machine_without_systemd_is_told_so_before_anything_is_touched() {
     let error = edgeboot::cli::session::require_systemd(&machine.root()).expect_err("it is refused");
     assert_eq!(error.kind().exit_code(), 69);
     assert!(error.to_string().contains("it does not run here"), "{error}");
+}
+
+/// Somebody who edits the configuration while the keys are made.
+struct Editor(Arc<FakeFiles>);
+
+impl Listener for Editor {
+    fn hear(&self, event: &Event<'_>, _status: &Status) {
+        if matches!(event, Event::Done(id, ..) if id.0 == "certs/sa") {
+            let settings = "---\napiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: 64\n";
+            self.0.bake("/etc/edgeboot/config.yaml", 0o600, format!("{CONFIG}{settings}").as_bytes());
+        }
+    }
+}
+
+#[test]
+fn a_configuration_that_changes_during_a_run_is_followed_by_that_run() {
+    let machine = baked();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    let session = Session::over(machine.host(), vec![Box::new(Editor(machine.files.clone()))]);
+    let (_keep, stop) = tokio::sync::watch::channel(false);
+    let ended = runtime.block_on(converge(&session, &[], stop)).expect("it converges");
+    assert_eq!(ended.result, RunResult::Ready);
+    let kubelet = machine.files.tree()["/var/lib/kubelet/config.yaml"].1.clone();
+    assert!(String::from_utf8_lossy(&kubelet).contains("maxPods: 64"));
 }

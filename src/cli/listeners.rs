@@ -67,7 +67,6 @@ impl Listener for Journal {
 
 /// Where `tracing` goes: the journal when that is what standard error is connected to, otherwise standard error, at the level that
 /// `-v` asks for. Once a process.
-#[expect(clippy::disallowed_methods, reason = "the door of the journal: systemd says by JOURNAL_STREAM that it listens")]
 pub fn install_tracing(verbosity: u8) {
     use tracing_subscriber::prelude::*;
     let level = match verbosity {
@@ -78,7 +77,7 @@ pub fn install_tracing(verbosity: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::new(level);
     let registry = tracing_subscriber::registry().with(filter);
-    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
+    let journal = notify::is_journal().then(tracing_journald::layer).and_then(Result::ok);
     // A second subscriber in one process is a test's; the first one stays.
     let _ = match journal {
         Some(layer) => registry.with(layer.with_field_prefix(None).with_syslog_identifier("edgeboot".to_owned())).try_init(),

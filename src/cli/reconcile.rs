@@ -4,7 +4,9 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use tokio::sync::watch;
 
+use crate::config;
 use crate::engine::plan::{Plan, is_within};
 use crate::engine::progress::RunResult;
 use crate::error::{Error, Kind, Result};
@@ -14,12 +16,15 @@ use crate::k8s::names;
 use crate::phases;
 
 use super::listeners::{Journal, StatusFile, Systemd, Terminal};
-use super::session::{Prepared, Session, require_systemd, stop_signal};
+use super::session::{Ended, Prepared, Session, require_systemd, stop_signal};
 use super::{Global, Output, failed, follow, print, print_error, print_value};
 
 /// The phases whose files edgeboot-mend repairs before containerd and the kubelet start: from what is on the machine, without
 /// network, packages or anybody's answer.
 const LOCAL: [&str; 4] = ["certs", "kubeconfig", "etcd", "control-plane"];
+
+/// How often a run follows a configuration that changes under it; then the 15-minute timer does.
+const ROUNDS: u32 = 5;
 
 /// `edgeboot reconcile`.
 #[derive(Debug, Args)]
@@ -47,13 +52,13 @@ impl Reconcile {
             return follow::reconcile(global).await;
         }
         match self.in_place(global, under_systemd).await {
-            Ok(_) => ExitCode::SUCCESS,
+            Ok(()) => ExitCode::SUCCESS,
             Err(error) if under_systemd => ExitCode::from(error.kind().exit_code()),
             Err(error) => failed(&error),
         }
     }
 
-    async fn in_place(&self, global: &Global, under_systemd: bool) -> Result<RunResult> {
+    async fn in_place(&self, global: &Global, under_systemd: bool) -> Result<()> {
         let session = open(global, under_systemd)?;
         require_systemd(&session.host.root)?;
         let path = Utf8Path::new(names::LOCK);
@@ -61,41 +66,15 @@ impl Reconcile {
             Attempt::Taken(lock) => lock,
             Attempt::Held(holder) if under_systemd => {
                 // The other one does the work; this unit has nothing to add.
-                session.progress.conclude(RunResult::Unconfigured, &format!("edgeboot is at work already: {holder}"), None);
-                return Ok(RunResult::Unconfigured);
+                return session.conclude(Ok(Ended::without_work(format!("edgeboot is at work already: {holder}"))));
             }
             Attempt::Held(holder) => return Err(holder.into_error(path)),
         };
-        let result = session.conclude(self.converge(&session).await);
+        let result = session.conclude(converge(&session, &self.force, stop_signal()?).await);
         if global.output != Output::Text {
             print_value(global.output, &session.progress.status())?;
         }
         result
-    }
-
-    async fn converge(&self, session: &Session) -> Result<RunResult> {
-        let prepared = match session.prepare(&[], &self.force)? {
-            Prepared::Node(prepared) => prepared,
-            Prepared::Unconfigured(message) => {
-                session.progress.conclude(RunResult::Unconfigured, &message, None);
-                return Ok(RunResult::Unconfigured);
-            }
-            Prepared::Held => {
-                let message = "held after a reset; `edgeboot init` or `edgeboot join` makes it a node again";
-                session.progress.conclude(RunResult::Unconfigured, message, None);
-                return Ok(RunResult::Unconfigured);
-            }
-        };
-        let table = phases::table();
-        let plan = prepared.plan(&table)?;
-        let outcome = session.run(&prepared.cx, &plan, stop_signal()?).await?;
-        if outcome.interrupted {
-            session.progress.conclude(RunResult::Interrupted, "", None);
-            return Err(Error::new(Kind::Transient, "running the phases").because("stopped by a signal"));
-        }
-        let online = prepared.cx.host.net.interfaces().await.is_ok_and(|interfaces| !interfaces.default_routes.is_empty());
-        let online = online && !prepared.cx.is_offline();
-        Ok(if online { RunResult::Ready } else { RunResult::Offline })
     }
 
     /// Mends what can be mended without anybody's answer. A boot goes on whatever comes of it: the exit code is 0.
@@ -105,6 +84,44 @@ impl Reconcile {
         }
         ExitCode::SUCCESS
     }
+}
+
+/// Makes the machine what its configuration says; once more when that has changed meanwhile, for systemd does not notice what changes
+/// while the unit runs that it would start.
+pub async fn converge(session: &Session, force: &[String], stop: watch::Receiver<bool>) -> Result<Ended> {
+    let root = &session.host.root;
+    let mut said = config::gather(root, &[]);
+    let mut rounds = 1..=ROUNDS;
+    loop {
+        rounds.next();
+        let ended = once(session, force, stop.clone()).await;
+        let says = config::gather(root, &[]);
+        if says == said || rounds.is_empty() || *stop.borrow() {
+            return ended;
+        }
+        session.progress.say("the configuration has changed meanwhile; once more");
+        said = says;
+    }
+}
+
+async fn once(session: &Session, force: &[String], stop: watch::Receiver<bool>) -> Result<Ended> {
+    let prepared = match session.prepare(&[], force)? {
+        Prepared::Node(prepared) => prepared,
+        Prepared::Unconfigured(message) => return Ok(Ended::without_work(message)),
+        Prepared::Held => {
+            return Ok(Ended::without_work("held after a reset; `edgeboot init` or `edgeboot join` makes it a node again"));
+        }
+    };
+    let table = phases::table();
+    let plan = prepared.plan(&table)?;
+    let outcome = session.run(&prepared.cx, &plan, stop).await?;
+    if outcome.interrupted {
+        session.progress.conclude(RunResult::Interrupted, "", None);
+        return Err(Error::new(Kind::Transient, "running the phases").because("stopped by a signal"));
+    }
+    let online = prepared.cx.host.net.interfaces().await.is_ok_and(|interfaces| !interfaces.default_routes.is_empty());
+    let online = online && !prepared.cx.is_offline();
+    Ok(Ended { result: if online { RunResult::Ready } else { RunResult::Offline }, message: String::new() })
 }
 
 async fn mend() -> Result<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::node::Role;
+use crate::config::node::{Node, Role};
 use crate::config::sources::Gathered;
 use crate::config::{self, FailedSource, Wish};
 use crate::engine::context::Context;
@@ -45,6 +45,22 @@ pub struct PreparedNode {
     pub cx: Context,
 }
 
+/// How a run that did not fail ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// In one word.
+    pub result: RunResult,
+    /// What is to be said besides; often empty.
+    pub message: String,
+}
+
+impl Ended {
+    /// There was nothing to do for this run, and why.
+    pub fn without_work(message: impl Into<String>) -> Ended {
+        Ended { result: RunResult::Unconfigured, message: message.into() }
+    }
+}
+
 impl PreparedNode {
     /// The plan for this node.
     pub fn plan<'a>(&self, table: &'a [Box<dyn Phase>]) -> Result<Plan<'a>> {
@@ -79,9 +95,7 @@ impl Session {
             }
             Wish::Node { node, .. } => *node,
         };
-        if node.role == Role::ControlPlane && node.join().is_some() {
-            return Err(Error::config("joining a cluster as a control plane").because("it is not part of this version of edgeboot"));
-        }
+        refuse_further_control_plane(&node)?;
         for warning in &outcome.warnings {
             self.progress.say(&warning.render());
         }
@@ -111,11 +125,11 @@ impl Session {
     }
 
     /// Says how a run ended, and passes its failure on.
-    pub fn conclude(&self, result: Result<RunResult>) -> Result<RunResult> {
-        match result {
-            Ok(result) => {
-                self.progress.conclude(result, "", None);
-                Ok(result)
+    pub fn conclude(&self, ended: Result<Ended>) -> Result<()> {
+        match ended {
+            Ok(Ended { result, message }) => {
+                self.progress.conclude(result, &message, None);
+                Ok(())
             }
             Err(error) => {
                 // A phase that failed has said so already; the picture keeps the first failure.
@@ -137,6 +151,16 @@ pub async fn ask_the_machine(cx: &Context) {
             let _ = step.phase.inspect(&cx.for_phase(step.phase.id())).await;
         }
     }
+}
+
+/// Only workers join so far.
+pub fn refuse_further_control_plane(node: &Node) -> Result<()> {
+    if node.role == Role::Worker || node.join().is_none() {
+        return Ok(());
+    }
+    Err(Error::config("joining a cluster as a control plane")
+        .because("it is not part of this version of edgeboot")
+        .hint("`role: worker` joins as a worker; `kubeadm join --control-plane` makes a further control plane"))
 }
 
 /// `doing` needs root.

@@ -286,6 +286,9 @@ impl Hub {
         };
         match event {
             Event::Planned(ids) => {
+                // A run that goes again begins with a clean picture.
+                self.status.result = RunResult::Running;
+                self.status.error = None;
                 self.status.phases = ids.iter().map(|id| PhaseStatus::pending(*id)).collect();
             }
             Event::Started(id, _) => {

@@ -1,4 +1,4 @@
-//! What systemd is told about this service (sd_notify(3)). Nothing happens where nobody listens (NOTIFY_SOCKET is not set), and a
+//! What systemd is told about this service (sd_notify(3)), and whether it listens to its journal. Nothing happens where nobody listens (NOTIFY_SOCKET is not set), and a
 //! message that cannot be delivered is no reason to stop working; only READY=1 has to arrive.
 
 use std::time::Duration;
@@ -11,6 +11,12 @@ use crate::error::{IoContext as _, Result};
 #[expect(clippy::disallowed_methods, reason = "the door")]
 pub fn is_wanted() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Whether standard error is the journal (systemd.exec(5), `JOURNAL_STREAM`).
+#[expect(clippy::disallowed_methods, reason = "the door")]
+pub fn is_journal() -> bool {
+    std::env::var_os("JOURNAL_STREAM").is_some()
 }
 
 /// The unit has become what it shall be. A notify unit that ends without this has failed.

@@ -7,7 +7,6 @@ use crate::config::node::Node;
 use crate::engine::context::Context;
 use crate::engine::phase::{Drift, Fingerprint, Inputs, Phase, PhaseId};
 use crate::error::Result;
-pub use crate::k8s::token::join_command;
 
 /// `show-join-command`.
 #[derive(Debug)]

@@ -89,17 +89,21 @@ fn a_second_boot_changes_nothing() {
 
 #[test]
 fn a_boot_cut_at_any_operation_is_carried_on_by_the_next() {
-    let whole = baked();
-    whole.fuse.arm(u64::MAX);
-    boot(&whole).expect("an uncut boot");
-    let operations = whole.fuse.operations();
-    whole.reboot(Loss::Everything);
-    boot(&whole).expect("a second boot");
-    let expected = shape(&whole);
+    let (operations, expected) = uncut(&baked());
     assert!(operations > 200, "only {operations} operations: the fuse does not see what it should");
 
     let baked = baked();
     at_every_operation(operations, |n, loss| cut_and_carry_on(&baked, &expected, n, loss));
+}
+
+/// How many operations a first boot takes that nobody cuts, and what the machine is after a second one.
+fn uncut(machine: &Machine) -> (u64, BTreeMap<String, (u32, Vec<u8>)>) {
+    machine.fuse.arm(u64::MAX);
+    boot(machine).expect("an uncut boot");
+    let operations = machine.fuse.operations();
+    machine.reboot(Loss::Everything);
+    boot(machine).expect("a second boot");
+    (operations, shape(machine))
 }
 
 /// Tells `history` every operation and every loss, on all cores.

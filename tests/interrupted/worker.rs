@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, X509CertificationRequest};
 
 use super::memory::{self, boot};
-use super::{assert_alike, at_every_operation, differing_lines, shape, touched};
+use super::{assert_alike, at_every_operation, differing_lines, shape, touched, uncut};
 
 const TOKEN: &str = "abcdef.0123456789abcdef";
 const CREDENTIAL: &str = "/var/lib/edgeboot/credentials/token";
@@ -142,13 +142,7 @@ fn a_worker_joins_and_further_boots_change_nothing_and_need_nobody() {
 
 #[test]
 fn a_join_cut_at_any_operation_is_carried_on_by_the_next() {
-    let whole = in_sight_of_cluster(baked());
-    whole.fuse.arm(u64::MAX);
-    boot(&whole).expect("an uncut boot");
-    let operations = whole.fuse.operations();
-    whole.reboot(Loss::Everything);
-    boot(&whole).expect("a second boot");
-    let expected = shape(&whole);
+    let (operations, expected) = uncut(&in_sight_of_cluster(baked()));
     let baked = baked();
     at_every_operation(operations, |n, loss| {
         let history = format!("cut at operation {n}, losing {loss:?}");

@@ -28,7 +28,7 @@ pub struct Source {
 pub const TABLE: &[&Source] = &[&disk::SOURCE, &recorded::SOURCE];
 
 /// What one place answered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Gathered {
     /// The path, or for instance `command line`.
     pub origin: String,
@@ -37,7 +37,7 @@ pub struct Gathered {
 }
 
 /// What a place holds.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub enum Found {
     /// A stream of documents.
     Bytes {

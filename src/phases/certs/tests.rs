@@ -62,6 +62,7 @@ fn table() -> Vec<Box<dyn Phase>> {
     });
     table.extend(rows);
     table.push(Box::new(Nothing("kubelet-start", &[PhaseId("kubeconfig")])));
+    table.push(Box::new(Nothing("node-registered", &[PhaseId("kubelet-start")])));
     table.push(Box::new(kubelet_finalize::EnableClientCertRotation));
     table
 }

@@ -1,3 +1,5 @@
+//! The images' phases on the machine of memory: what is imported, when, and what is left alone.
+
 use std::sync::Arc;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The package's phase on the machine of memory: what is installed, mended, refused, and carried on after a cut at any operation.
+
 use std::sync::Arc;
 
 use super::*;
