@@ -134,7 +134,10 @@ async fn mend() -> Result<()> {
     }
     let table = phases::table();
     let mut plan: Plan<'_> = prepared.plan(&table)?;
-    plan.steps.retain(|step| LOCAL.iter().any(|name| is_within(step.phase.id().0, name)));
+    // What was never proven is no damage: the boot's own run makes it, in its order.
+    plan.steps.retain(|step| {
+        LOCAL.iter().any(|name| is_within(step.phase.id().0, name)) && prepared.cx.ledger.was_recorded(step.phase.id())
+    });
     let ids: std::collections::BTreeSet<_> = plan.ids().into_iter().collect();
     for step in &mut plan.steps {
         step.after.retain(|id| ids.contains(id));

@@ -6,7 +6,10 @@ use crate::config::node::{Cluster, Etcd, KubernetesVersion, LocalEtcd, Node, Rol
 use super::names;
 
 /// The programs of the control plane that Kubernetes releases under its own version.
-pub const CONTROL_PLANE: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+pub const CONTROL_PLANE: [&str; 3] = [API_SERVER, "kube-controller-manager", "kube-scheduler"];
+const API_SERVER: &str = "kube-apiserver";
+/// Those that can do nothing before kube-apiserver answers.
+const CONTROLLERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 /// CoreDNS lies one folder deeper in the default registry only.
 const COREDNS: &str = "coredns";
 
@@ -40,7 +43,8 @@ pub fn pause(cluster: &Cluster) -> String {
     format!("{}/pause:{}", cluster.image_repository, names::PAUSE_TAG)
 }
 
-/// What has to be there before the first pod can start: the static pods' images and pause.
+/// What has to be there before the kubelet starts: pause, and on a control plane etcd and kube-apiserver. One that joins starts its
+/// controllers with them: somebody else's are at work, and nothing waits for these.
 pub fn first(node: &Node, version: &KubernetesVersion) -> Vec<String> {
     let cluster = &node.cluster;
     let mut images = vec![pause(cluster)];
@@ -48,9 +52,18 @@ pub fn first(node: &Node, version: &KubernetesVersion) -> Vec<String> {
         if let Etcd::Local(local) = &cluster.etcd {
             images.push(etcd(cluster, local));
         }
-        images.extend(CONTROL_PLANE.map(|name| kubernetes(cluster, version, name)));
+        images.push(kubernetes(cluster, version, API_SERVER));
+        if !node.founds() {
+            images.extend(CONTROLLERS.map(|name| kubernetes(cluster, version, name)));
+        }
     }
     images
+}
+
+/// What the machine that founds a cluster starts once its kube-apiserver answers: kube-controller-manager and kube-scheduler.
+pub fn controllers(node: &Node, version: &KubernetesVersion) -> Vec<String> {
+    let founder = if node.founds() { &CONTROLLERS[..] } else { &[] };
+    founder.iter().map(|name| kubernetes(&node.cluster, version, name)).collect()
 }
 
 /// What the add-ons of this node's cluster need. A worker does not know them: its cluster may have another version and its own ideas.
@@ -111,9 +124,11 @@ mod tests {
                 "registry.k8s.io/pause:3.10.2",
                 "registry.k8s.io/etcd:3.6.8-0",
                 "registry.k8s.io/kube-apiserver:v1.36.3",
-                "registry.k8s.io/kube-controller-manager:v1.36.3",
-                "registry.k8s.io/kube-scheduler:v1.36.3",
             ]
+        );
+        assert_eq!(
+            controllers(&node, &version),
+            ["registry.k8s.io/kube-controller-manager:v1.36.3", "registry.k8s.io/kube-scheduler:v1.36.3"]
         );
         assert_eq!(addons(&node, &version), ["registry.k8s.io/kube-proxy:v1.36.3", "registry.k8s.io/coredns/coredns:v1.14.2"]);
         // `kubeadm config images list` of v1.36.3.

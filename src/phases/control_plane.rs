@@ -1,5 +1,6 @@
-//! `control-plane/*`: the manifests of the control plane's static pods, as kubeadm writes them. They need no certificate to be written
-//! and are in place before the kubelet starts, so that it brings everything up at once.
+//! `control-plane/*`: the manifests of the control plane's static pods, as kubeadm writes them. They need no certificate to be written.
+//! kube-apiserver's is in place before the kubelet starts; the controllers' follow when it answers: before that they could only ask for
+//! it again and again, and on a small machine they would take the time from it that it needs to come up (src/decisions.md).
 
 use async_trait::async_trait;
 use camino::Utf8PathBuf;
@@ -112,7 +113,7 @@ impl Phase for ControllerManager {
     }
     fn after(&self) -> &'static [PhaseId] {
         // Whether it signs depends on the CA's key.
-        &[PhaseId("preflight"), PhaseId("certs/ca")]
+        &[PhaseId("certs/ca"), PhaseId("images/controllers")]
     }
     fn applies(&self, node: &Node) -> bool {
         node.founds()
@@ -137,7 +138,7 @@ impl Phase for Scheduler {
         "writes the static pod manifest of kube-scheduler"
     }
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId("preflight")]
+        &[PhaseId("images/controllers")]
     }
     fn applies(&self, node: &Node) -> bool {
         node.founds()

@@ -1,6 +1,6 @@
-//! `images/first` and `images/others`: the package's images in the runtime, by name and digest, pinned against the kubelet's garbage
-//! collection. What the first pods need comes first and in one archive, as fast as it goes; everything else when the API server
-//! answers, one image at a time and slowly, because the disk is etcd's then. An image that stands there under a name of ours with
+//! `images/first`, `images/controllers` and `images/others`: the package's images in the runtime, by name and digest, pinned against the
+//! kubelet's garbage collection. What the first pods need comes first and in one archive, as fast as it goes; the controllers' as soon
+//! as the API server answers; everything else after them, one image at a time and slowly, because the disk is etcd's then. An image that stands there under a name of ours with
 //! another digest is somebody's own and is kept.
 
 use std::collections::BTreeSet;
@@ -27,6 +27,10 @@ use super::runtime::socket;
 #[derive(Debug)]
 pub struct First;
 
+/// `images/controllers`: what the machine that founds a cluster starts once its API server answers.
+#[derive(Debug)]
+pub struct Controllers;
+
 /// `images/others`: the rest of the package.
 #[derive(Debug)]
 pub struct Others;
@@ -47,9 +51,19 @@ struct Wanted {
 }
 
 fn first(cx: &Context) -> Result<Wanted> {
-    let needed = images::first(&cx.node, &cx.kubernetes_version()?);
+    let version = cx.kubernetes_version()?;
+    let mut needed = images::first(&cx.node, &version);
     let mut packaged = cx.package()?.images;
     packaged.retain(|image| is_first(&cx.node, &needed, &image.name));
+    // They come later; that one is nowhere is said now.
+    needed.extend(images::controllers(&cx.node, &version));
+    Ok(Wanted { packaged, needed })
+}
+
+fn controllers(cx: &Context) -> Result<Wanted> {
+    let needed = images::controllers(&cx.node, &cx.kubernetes_version()?);
+    let mut packaged = cx.package()?.images;
+    packaged.retain(|image| needed.contains(&image.name));
     Ok(Wanted { packaged, needed })
 }
 
@@ -60,9 +74,9 @@ fn is_first(node: &Node, needed: &[String], name: &String) -> bool {
 
 fn others(cx: &Context) -> Result<Wanted> {
     let version = cx.kubernetes_version()?;
-    let first = images::first(&cx.node, &version);
+    let (first, controllers) = (images::first(&cx.node, &version), images::controllers(&cx.node, &version));
     let mut packaged = cx.package()?.images;
-    packaged.retain(|image| !is_first(&cx.node, &first, &image.name));
+    packaged.retain(|image| !is_first(&cx.node, &first, &image.name) && !controllers.contains(&image.name));
     if cx.node.role == Role::Worker {
         packaged.retain(|image| !images::is_control_plane(&image.name));
     }
@@ -97,12 +111,41 @@ impl Phase for First {
         inspect(cx, &first(cx)?).await
     }
     async fn apply(&self, cx: &Context) -> Result<()> {
-        let wanted = first(cx)?;
-        let absent = absent(cx, &wanted).await?;
-        if !absent.is_empty() {
-            import(cx, absent, None).await?;
-        }
-        pin(cx, &wanted).await
+        at_once(cx, &first(cx)?).await
+    }
+}
+
+/// In one archive, as fast as it goes.
+async fn at_once(cx: &Context, wanted: &Wanted) -> Result<()> {
+    let absent = absent(cx, wanted).await?;
+    if !absent.is_empty() {
+        import(cx, absent, None).await?;
+    }
+    pin(cx, wanted).await
+}
+
+#[async_trait]
+impl Phase for Controllers {
+    fn id(&self) -> PhaseId {
+        PhaseId("images/controllers")
+    }
+    fn summary(&self) -> &'static str {
+        "imports the images of kube-controller-manager and kube-scheduler"
+    }
+    fn after(&self) -> &'static [PhaseId] {
+        &[PhaseId("images/first"), PhaseId("wait-control-plane/kube-apiserver")]
+    }
+    fn applies(&self, node: &Node) -> bool {
+        node.founds()
+    }
+    fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
+        fingerprint(inputs)
+    }
+    async fn inspect(&self, cx: &Context) -> Result<Drift> {
+        inspect(cx, &controllers(cx)?).await
+    }
+    async fn apply(&self, cx: &Context) -> Result<()> {
+        at_once(cx, &controllers(cx)?).await
     }
 }
 
@@ -115,7 +158,7 @@ impl Phase for Others {
         "imports the package's other images, unhurried"
     }
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId("images/first"), PhaseId("wait-control-plane/kube-apiserver")]
+        &[PhaseId("images/first"), PhaseId("images/controllers"), PhaseId("wait-control-plane/kube-apiserver")]
     }
     fn applies(&self, _node: &Node) -> bool {
         true
@@ -174,7 +217,7 @@ async fn stored(cx: &Context) -> Result<Vec<StoredImage>> {
 
 async fn inspect(cx: &Context, wanted: &Wanted) -> Result<Drift> {
     let stored = stored(cx).await?;
-    check_complete(wanted, &stored)?;
+    check_complete(cx, wanted, &stored)?;
     let mut drift = Drift::none();
     for image in &wanted.packaged {
         let subject = Subject::Image(image.name.clone());
@@ -194,9 +237,10 @@ async fn inspect(cx: &Context, wanted: &Wanted) -> Result<Drift> {
 }
 
 /// Images that are nowhere are named before a pod waits for them.
-fn check_complete(wanted: &Wanted, stored: &[StoredImage]) -> Result<()> {
+fn check_complete(cx: &Context, wanted: &Wanted, stored: &[StoredImage]) -> Result<()> {
+    let package = cx.package()?;
     let is_somewhere = |name: &&String| {
-        wanted.packaged.iter().any(|image| image.name == **name) || stored.iter().any(|image| image.name == **name)
+        package.images.iter().any(|image| image.name == **name) || stored.iter().any(|image| image.name == **name)
     };
     let missing: Vec<&str> = wanted.needed.iter().filter(|name| !is_somewhere(name)).map(String::as_str).collect();
     if missing.is_empty() {

@@ -103,7 +103,7 @@ impl Phase for KubeletStart {
         &[
             PhaseId("certs"),
             PhaseId("kubeconfig"),
-            PhaseId("control-plane"),
+            PhaseId("control-plane/apiserver"),
             PhaseId("etcd"),
             PhaseId("images/first"),
             PhaseId("runtime"),

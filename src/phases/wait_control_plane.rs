@@ -287,7 +287,7 @@ impl Phase for ControllerManager {
         "waits for kube-controller-manager to be healthy"
     }
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId("wait-control-plane/kubelet")]
+        &[PhaseId("wait-control-plane/kubelet"), PhaseId("control-plane/controller-manager")]
     }
     fn applies(&self, node: &Node) -> bool {
         node.role == Role::ControlPlane
@@ -313,7 +313,7 @@ impl Phase for Scheduler {
         "waits for kube-scheduler to be healthy"
     }
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId("wait-control-plane/kubelet")]
+        &[PhaseId("wait-control-plane/kubelet"), PhaseId("control-plane/scheduler")]
     }
     fn applies(&self, node: &Node) -> bool {
         node.role == Role::ControlPlane
