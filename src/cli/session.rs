@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::node::{Node, Role};
 use crate::config::sources::Gathered;
 use crate::config::{self, FailedSource, Wish};
 use crate::engine::context::Context;
@@ -95,7 +94,7 @@ impl Session {
             }
             Wish::Node { node, .. } => *node,
         };
-        refuse_further_control_plane(&node)?;
+        let node = phases::join::completed(&self.host.root, node)?;
         for warning in &outcome.warnings {
             self.progress.say(&warning.render());
         }
@@ -109,6 +108,31 @@ impl Session {
         let cx = Context::new(self.host.clone(), Arc::new(node), ledger, self.progress.clone(), force.to_vec());
         refuse_to_found_blindly(&cx, &outcome.failed_sources)?;
         Ok(Prepared::Node(Box::new(PreparedNode { cx })))
+    }
+
+    /// Makes the machine what was prepared. A further control plane learns from the cluster what the rest of its plan is made from:
+    /// it goes so far first, and `again` prepares it with what it has learned.
+    pub async fn converge(
+        &self,
+        prepared: Box<PreparedNode>,
+        again: impl FnOnce() -> Result<Prepared>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(Box<PreparedNode>, Outcome)> {
+        let table = phases::table();
+        let host = &self.host;
+        if !phases::join::awaits_cluster(&host.root, &prepared.cx.node)? {
+            let outcome = self.run(&prepared.cx, &prepared.plan(&table)?, stop).await?;
+            return Ok((prepared, outcome));
+        }
+        let first = prepared.plan(&table)?.until(phases::join::CLUSTER_CONFIGURATION);
+        let outcome = self.run(&prepared.cx, &first, stop.clone()).await?;
+        match again()? {
+            Prepared::Node(prepared) if !outcome.interrupted => {
+                let outcome = self.run(&prepared.cx, &prepared.plan(&table)?, stop).await?;
+                Ok((prepared, outcome))
+            }
+            _ => Ok((prepared, outcome)),
+        }
     }
 
     /// Runs a plan to its end, makes what was learned durable, and says how it ended.
@@ -151,16 +175,6 @@ pub async fn ask_the_machine(cx: &Context) {
             let _ = step.phase.inspect(&cx.for_phase(step.phase.id())).await;
         }
     }
-}
-
-/// Only workers join so far.
-pub fn refuse_further_control_plane(node: &Node) -> Result<()> {
-    if node.role == Role::Worker || node.join().is_none() {
-        return Ok(());
-    }
-    Err(Error::config("joining a cluster as a control plane")
-        .because("it is not part of this version of edgeboot")
-        .hint("`role: worker` joins as a worker; `kubeadm join --control-plane` makes a further control plane"))
 }
 
 /// `doing` needs root.

@@ -227,6 +227,10 @@ impl Node {
             Entry::Join(join) => Some(join),
         }
     }
+    /// Whether it comes into a cluster as a further control plane.
+    pub fn is_further_control_plane(&self) -> bool {
+        self.role == Role::ControlPlane && self.join().is_some()
+    }
     /// Whether it founds a cluster: what belongs to kubeadm's `init` alone is part of it.
     pub fn founds(&self) -> bool {
         self.role == Role::ControlPlane && self.join().is_none()

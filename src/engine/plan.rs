@@ -48,6 +48,20 @@ impl<'a> Plan<'a> {
         Plan::of(table, &wanted)
     }
 
+    /// The part of it that ends with this phase: it and what it waits for.
+    #[must_use]
+    pub fn until(mut self, last: PhaseId) -> Plan<'a> {
+        let mut wanted = BTreeSet::from([last]);
+        // In boot order, what a step waits for stands before it.
+        for step in self.steps.iter().rev() {
+            if wanted.contains(&step.phase.id()) {
+                wanted.extend(step.after.iter().copied());
+            }
+        }
+        self.steps.retain(|step| wanted.contains(&step.phase.id()));
+        self
+    }
+
     /// The plan of one phase alone (`edgeboot init phase certs`): it and its children, without what they usually wait for.
     pub fn single(table: &'a [Box<dyn Phase>], node: &Node, name: &str) -> Result<Plan<'a>> {
         let plan = Plan::of(table, &|phase| phase.applies(node) && is_within(phase.id().0, name))?;

@@ -90,6 +90,7 @@ impl Machine {
             clock: self.services.clone(),
             containers: self.services.clone(),
             api: Arc::new(services::Connector(self.services.clone())),
+            etcd: self.services.clone(),
             http: self.services.clone(),
         }
     }

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod clock;
 pub mod containers;
+pub mod etcd;
 pub mod fake;
 pub mod http;
 pub mod kernel;
@@ -135,6 +136,8 @@ pub struct Host {
     pub containers: Arc<dyn containers::Containers>,
     /// The Kubernetes API, once there is a kubeconfig.
     pub api: Arc<dyn api::ApiConnector>,
+    /// etcd's own gateway, for those that join as a member.
+    pub etcd: Arc<dyn etcd::Etcd>,
     /// Plain health endpoints of this machine.
     pub http: Arc<dyn http::Http>,
 }
@@ -149,6 +152,7 @@ impl Host {
             clock: clock::machine(),
             containers: containers::machine(),
             api: api::machine(),
+            etcd: etcd::machine(),
             http: http::machine(),
         })
     }

@@ -6,6 +6,7 @@ pub mod cluster_configuration;
 pub mod cluster_info;
 pub mod defaults;
 pub mod discovery;
+pub mod etcd_members;
 pub mod go_duration;
 pub mod images;
 pub mod introduction;

@@ -10,7 +10,7 @@ use crate::engine::context::Context;
 use crate::engine::file::File;
 use crate::engine::phase::{Disruption, Drift, Fingerprint, Inputs, Phase, PhaseId};
 use crate::error::Result;
-use crate::k8s::static_pods::{CA_DIRS, Component, ControlPlane};
+use crate::k8s::static_pods::{CA_DIRS, Component, ControlPlane, EtcdCluster};
 
 use super::patches;
 
@@ -21,8 +21,13 @@ pub struct ControllerManager;
 /// `control-plane/scheduler`.
 pub struct Scheduler;
 
-/// The manifest of a component as a file of this node.
+/// The manifest of a component as a file of the node that founds a cluster.
 pub(super) fn manifest(cx: &Context, component: Component) -> Result<File> {
+    manifest_in(cx, component, EtcdCluster::New)
+}
+
+/// The same, for a member that comes to this etcd cluster.
+pub(super) fn manifest_in(cx: &Context, component: Component, etcd: EtcdCluster<'_>) -> Result<File> {
     let version = cx.kubernetes_version()?;
     let node_name = cx.node_name()?;
     let existing_ca_dirs = existing_ca_dirs(cx)?;
@@ -33,6 +38,7 @@ pub(super) fn manifest(cx: &Context, component: Component) -> Result<File> {
         advertise_address: cx.advertise_address()?,
         node_name: &node_name,
         existing_ca_dirs: &existing_ca_dirs,
+        etcd,
         external_ca: external_ca(cx)?,
         patches: &patches,
     };

@@ -15,7 +15,8 @@ use super::control_plane;
 /// `etcd/local`.
 pub struct Local;
 
-fn data_dir(node: &Node) -> Option<&Utf8Path> {
+/// Where etcd keeps its data on this machine; `None` with an external etcd.
+pub(super) fn data_dir(node: &Node) -> Option<&Utf8Path> {
     match &node.cluster.etcd {
         Etcd::Local(local) => Some(&local.data_dir),
         Etcd::External(_) => None,
@@ -55,13 +56,18 @@ impl Phase for Local {
         Ok(drift)
     }
     async fn apply(&self, cx: &Context) -> Result<()> {
-        if let Some(dir) = data_dir(&cx.node).map(Utf8Path::to_owned)
-            && !cx.host.root.exists(&dir)?
-        {
-            cx.note(Effect::Dir { path: dir.clone() }).await?;
-            let root = cx.host.root.clone();
-            cx.host.blocking(move || root.make_dirs(&dir, 0o700).map(drop)).await?;
-        }
+        make_data_dir(cx).await?;
         control_plane::place(cx, Component::Etcd).await
     }
+}
+
+/// Makes the folder of etcd's data, for root alone, as kubeadm does.
+pub(super) async fn make_data_dir(cx: &Context) -> Result<()> {
+    let Some(dir) = data_dir(&cx.node).map(Utf8Path::to_owned) else { return Ok(()) };
+    if cx.host.root.exists(&dir)? {
+        return Ok(());
+    }
+    cx.note(Effect::Dir { path: dir.clone() }).await?;
+    let root = cx.host.root.clone();
+    cx.host.blocking(move || root.make_dirs(&dir, 0o700).map(drop)).await
 }

@@ -3,25 +3,30 @@
 //! token may have expired long ago. Bootstrap credentials are kept in memory only.
 
 mod cluster_configuration;
+mod control_plane;
 mod discovery;
+mod etcd;
 mod existing_node;
 mod given_kubeconfig;
 mod tls_bootstrap;
 
-pub use cluster_configuration::{ClusterConfiguration, kubelet_configuration};
+pub use cluster_configuration::{CLUSTER_CONFIGURATION, ClusterConfiguration, kubelet_configuration};
+pub use control_plane::{Certs, ControlPlane, DownloadCerts, Kubeconfigs};
 pub use discovery::Discovery;
+pub use etcd::{CheckEtcd, EtcdJoin};
 pub use tls_bootstrap::TlsBootstrap;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::node::{self, CertificatesFrom, Introduction, Join};
+use crate::config::node::{self, CertificatesFrom, Introduction, Join, Node};
+use crate::config;
 use crate::engine::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::host::api::Api;
-use crate::host::{Deadline, Utf8PathBuf};
+use crate::host::{Deadline, Root, Utf8PathBuf};
 use crate::k8s::discovery::ClusterInfo;
-use crate::k8s::kubeconfig::{Authority, Credentials, Kubeconfig, cluster_of};
+use crate::k8s::kubeconfig::{Authority, Credentials, Kubeconfig, cluster_of, shared_server};
 use crate::k8s::pki::judge::{LeafState, leaf_of};
 use crate::k8s::pki::request::node_user;
 use crate::k8s::{introduction, names};
@@ -145,6 +150,45 @@ async fn newcomer(cx: &Context) -> Result<Arc<dyn Api>> {
     let api = cx.host.api.connect(&kubeconfig, &server)?;
     cx.keep_api(&name, &api);
     Ok(api)
+}
+
+/// The administrator at the address where the cluster was found: this machine's own API server may not be there yet. A machine that has
+/// lost what it found asks at the address that all share.
+fn cluster_administrator(cx: &Context) -> Result<Arc<dyn Api>> {
+    let server = match (found(cx), &cx.node.cluster.control_plane_endpoint) {
+        (Ok(cluster), _) => cluster.server,
+        (Err(_), Some(endpoint)) => shared_server(Some(endpoint), cx.advertise_address()?, cx.node.bind_port),
+        (Err(error), None) => return Err(error),
+    };
+    let name = format!("the administrator at {server}");
+    if let Some(api) = cx.kept_api(&name) {
+        return Ok(api);
+    }
+    let absent = || Error::transient(format!("reading {}", names::ADMIN_CONF)).because("it does not exist yet");
+    let kubeconfig = cx.host.root.read_text(names::ADMIN_CONF)?.ok_or_else(absent)?;
+    let api = cx.host.api.connect(&kubeconfig, &server)?;
+    cx.keep_api(&name, &api);
+    Ok(api)
+}
+
+/// What the cluster of a further control plane says about itself, once that is known: it takes the place of what the wish leaves open.
+pub fn completed(root: &Root, mut node: Node) -> Result<Node> {
+    if node.is_further_control_plane()
+        && let Some(text) = root.read_text(names::JOIN_CLUSTER_CONFIGURATION)?
+        && let Ok(cluster) = config::fetched::cluster(&text, names::JOIN_CLUSTER_CONFIGURATION)
+    {
+        node.cluster = cluster;
+    }
+    Ok(node)
+}
+
+/// Whether the rest of the plan is only known when the cluster has told its configuration.
+pub fn awaits_cluster(root: &Root, node: &Node) -> Result<bool> {
+    if !node.is_further_control_plane() {
+        return Ok(false);
+    }
+    let text = root.read_text(names::JOIN_CLUSTER_CONFIGURATION)?;
+    Ok(text.is_none_or(|text| config::fetched::cluster(&text, names::JOIN_CLUSTER_CONFIGURATION).is_err()))
 }
 
 /// A call as a newcomer, repeated while its failure may pass by itself.

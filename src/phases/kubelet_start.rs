@@ -109,6 +109,8 @@ impl Phase for KubeletStart {
             PhaseId("runtime"),
             PhaseId("cni/bridge"),
             PhaseId("cluster-configuration"),
+            PhaseId("control-plane-prepare/kubeconfig"),
+            PhaseId("check-etcd"),
             PhaseId("kubelet-start/tls-bootstrap"),
         ]
     }

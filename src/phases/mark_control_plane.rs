@@ -1,20 +1,29 @@
-//! `mark-control-plane`: the Node is labelled and tainted as a control plane. Once that has been so, a mark that is gone was taken
+//! `mark-control-plane`, and `control-plane-join/mark-control-plane` for a further one: the Node is labelled and tainted as a control plane. Once that has been so, a mark that is gone was taken
 //! away by somebody, and stays away.
 
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
 use super::objects::{patience, patiently};
-use crate::config::node::{Node, Taint};
+use crate::config::node::{Node, Role, Taint};
 use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Kept, Phase, PhaseId, Subject};
 use crate::error::{Error, Result};
 use crate::host::api::{Api, ObjectReference};
 use crate::k8s::names;
 
-/// `mark-control-plane`.
+/// The mark of a control plane.
 #[derive(Debug)]
-pub struct MarkControlPlane;
+pub struct MarkControlPlane {
+    id: PhaseId,
+    /// It came into a cluster that was there.
+    joined: bool,
+}
+
+/// `mark-control-plane`.
+pub const FOUNDER: MarkControlPlane = MarkControlPlane { id: PhaseId("mark-control-plane"), joined: false };
+/// `control-plane-join/mark-control-plane`.
+pub const FURTHER: MarkControlPlane = MarkControlPlane { id: PhaseId("control-plane-join/mark-control-plane"), joined: true };
 
 const LABELS: [&str; 2] = [names::LABEL_CONTROL_PLANE, names::LABEL_EXCLUDE_LOAD_BALANCERS];
 
@@ -58,7 +67,7 @@ async fn read(api: &dyn Api, node: &ObjectReference) -> Result<Value> {
 #[async_trait]
 impl Phase for MarkControlPlane {
     fn id(&self) -> PhaseId {
-        PhaseId("mark-control-plane")
+        self.id
     }
     fn summary(&self) -> &'static str {
         "label and taint the node as a control plane"
@@ -67,7 +76,7 @@ impl Phase for MarkControlPlane {
         &[PhaseId("node-registered")]
     }
     fn applies(&self, node: &Node) -> bool {
-        node.founds()
+        node.role == Role::ControlPlane && node.join().is_some() == self.joined
     }
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         let registration = &inputs.node.registration;

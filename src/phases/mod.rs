@@ -11,7 +11,7 @@ mod control_plane;
 mod etcd;
 pub mod host;
 mod images;
-mod join;
+pub mod join;
 pub mod kubeconfig;
 pub mod kubelet_finalize;
 mod kubelet_start;
@@ -44,6 +44,10 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(runtime::Runtime),
         Box::new(join::Discovery),
         Box::new(join::ClusterConfiguration),
+        Box::new(join::DownloadCerts),
+        Box::new(join::Certs),
+        Box::new(join::Kubeconfigs),
+        Box::new(join::CheckEtcd),
         Box::new(certs::CA),
         Box::new(certs::API_SERVER),
         Box::new(certs::API_SERVER_KUBELET_CLIENT),
@@ -68,6 +72,8 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(kubelet_start::KubeletStart),
         Box::new(stale::Restart),
         Box::new(wait_control_plane::Kubelet),
+        Box::new(join::EtcdJoin),
+        Box::new(join::ControlPlane),
         Box::new(wait_control_plane::ApiServer),
         Box::new(images::Controllers),
         Box::new(control_plane::ControllerManager),
@@ -80,7 +86,8 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(upload_config::Kubelet),
         Box::new(upload_certs::UploadCerts),
         Box::new(node_registered::NodeRegistered),
-        Box::new(mark_control_plane::MarkControlPlane),
+        Box::new(mark_control_plane::FOUNDER),
+        Box::new(mark_control_plane::FURTHER),
         Box::new(bootstrap_token::Access),
         Box::new(bootstrap_token::Tokens),
         Box::new(kubelet_finalize::EnableClientCertRotation),

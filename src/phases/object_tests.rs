@@ -113,7 +113,7 @@ fn all() -> Vec<Box<dyn Phase>> {
         Box::new(bootstrap_token::Access),
         Box::new(addon::CoreDns),
         Box::new(addon::KubeProxy),
-        Box::new(mark_control_plane::MarkControlPlane),
+        Box::new(mark_control_plane::FOUNDER),
         Box::new(node_registered::NodeRegistered),
         Box::new(cni::Cni),
         Box::new(cni::PodCidr),
@@ -162,7 +162,7 @@ async fn what_others_changed_is_kept_and_reported() {
     let kept = addon::CoreDns.inspect(&cx).await.expect("looked").kept;
     assert_eq!(kept.len(), 1);
     assert_eq!(kept[0].difference, "differs at /data/Corefile");
-    let kept = mark_control_plane::MarkControlPlane.inspect(&cx).await.expect("looked").kept;
+    let kept = mark_control_plane::FOUNDER.inspect(&cx).await.expect("looked").kept;
     assert_eq!(kept[0].difference, "somebody removed: taints");
 }
 

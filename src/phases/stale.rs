@@ -60,7 +60,13 @@ impl Phase for Restart {
         "restarts the components of the control plane that run with a certificate or kubeconfig of before"
     }
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId("certs"), PhaseId("kubeconfig"), PhaseId("kubelet-start")]
+        &[
+            PhaseId("certs"),
+            PhaseId("kubeconfig"),
+            PhaseId("control-plane-prepare/certs"),
+            PhaseId("control-plane-prepare/kubeconfig"),
+            PhaseId("kubelet-start"),
+        ]
     }
     fn applies(&self, node: &Node) -> bool {
         node.role == Role::ControlPlane

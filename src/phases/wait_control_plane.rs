@@ -250,7 +250,7 @@ impl Phase for ApiServer {
     }
     fn after(&self) -> &'static [PhaseId] {
         // The kubelet first: when it crashes, nobody waits for what it would start.
-        &[PhaseId("wait-control-plane/kubelet")]
+        &[PhaseId("wait-control-plane/kubelet"), PhaseId("control-plane-prepare/control-plane")]
     }
     fn applies(&self, node: &Node) -> bool {
         node.role == Role::ControlPlane

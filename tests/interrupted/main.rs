@@ -3,6 +3,7 @@
 
 #[path = "../memory/mod.rs"]
 mod memory;
+mod control_plane;
 mod worker;
 
 use std::collections::BTreeMap;

@@ -18,22 +18,22 @@ use x509_parser::prelude::{FromDer as _, X509CertificationRequest};
 use super::memory::{self, boot};
 use super::{assert_alike, at_every_operation, differing_lines, shape, touched, uncut};
 
-const TOKEN: &str = "abcdef.0123456789abcdef";
-const CREDENTIAL: &str = "/var/lib/edgeboot/credentials/token";
+pub const TOKEN: &str = "abcdef.0123456789abcdef";
+pub const CREDENTIAL: &str = "/var/lib/edgeboot/credentials/token";
 const KEY: &str = "/var/lib/edgeboot/join/kubelet-client.key";
 const STATE: &str = "/var/lib/edgeboot/state.json";
-const YEAR: Duration = Duration::from_secs(8760 * 3600);
+pub const YEAR: Duration = Duration::from_secs(8760 * 3600);
 
 fn token() -> Token {
     Token::parse(TOKEN).expect("a token")
 }
 
-fn now() -> jiff::Timestamp {
+pub fn now() -> jiff::Timestamp {
     "2026-11-21T09:00:00Z".parse().expect("a time")
 }
 
 /// The cluster's CA.
-fn authority() -> &'static Pair {
+pub fn authority() -> &'static Pair {
     static AUTHORITY: OnceLock<Pair> = OnceLock::new();
     AUTHORITY.get_or_init(|| {
         let validity = Validity::from_now(now(), YEAR * 10).expect("dates");
@@ -46,10 +46,16 @@ fn config_map(namespace: &str, name: &str, data: &Value) -> Value {
 }
 
 fn objects(version: &str) -> Vec<Value> {
-    let kubeconfig = cluster_info::kubeconfig("https://10.77.0.11:6443", authority().certificate.to_pem().as_bytes());
+    objects_at("10.77.0.11", version, "")
+}
+
+/// What a cluster at this address shows to newcomers; `more` of its ClusterConfiguration.
+pub fn objects_at(address: &str, version: &str, more: &str) -> Vec<Value> {
+    let server = format!("https://{address}:6443");
+    let kubeconfig = cluster_info::kubeconfig(&server, authority().certificate.to_pem().as_bytes());
     let signature = discovery::signature(&token(), &kubeconfig);
     let cluster = format!(
-        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: {version}\nnetworking: {{dnsDomain: cluster.local, serviceSubnet: 10.96.0.0/12}}\n"
+        "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: {version}\nnetworking: {{dnsDomain: cluster.local, serviceSubnet: 10.96.0.0/12}}\n{more}"
     );
     let kubelet = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: 33\n";
     vec![
@@ -60,7 +66,7 @@ fn objects(version: &str) -> Vec<Value> {
 }
 
 /// What kube-controller-manager makes of a request: approved and signed.
-fn sign(object: &mut Value) {
+pub fn sign(object: &mut Value) {
     if object["kind"] != "CertificateSigningRequest" {
         return;
     }
@@ -102,7 +108,7 @@ fn in_sight_of_cluster(machine: Machine) -> Machine {
 }
 
 /// How many objects of a kind the cluster has.
-fn count(machine: &Machine, kind: &str) -> usize {
+pub fn count(machine: &Machine, kind: &str) -> usize {
     machine.services.objects().keys().filter(|name| name.starts_with(&format!("{kind} "))).count()
 }
 

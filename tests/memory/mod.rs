@@ -5,7 +5,6 @@ use edgeboot::engine::run::Outcome;
 use edgeboot::error::{Error, Result};
 use edgeboot::host::Utf8Path;
 use edgeboot::host::fake::Machine;
-use edgeboot::phases;
 
 /// An image: what an edgeboot machine has before it is ever switched on.
 pub fn baked() -> Machine {
@@ -124,9 +123,8 @@ pub fn boot(machine: &Machine) -> Result<Outcome> {
         let Prepared::Node(prepared) = session.prepare(&[], &[])? else {
             return Err(Error::internal("preparing the boot").because("no configuration"));
         };
-        let table = phases::table();
-        let plan = prepared.plan(&table)?;
         let (_keep, stop) = tokio::sync::watch::channel(false);
-        session.run(&prepared.cx, &plan, stop).await
+        let converged = session.converge(prepared, || session.prepare(&[], &[]), stop).await;
+        converged.map(|(_, outcome)| outcome)
     })
 }

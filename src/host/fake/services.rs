@@ -2,8 +2,11 @@
 //! starts what its manifests say and registers its node, and an API server that keeps objects. Each does as little as edgeboot relies
 //! on, and everything that changes something burns the fuse.
 
+mod api;
+mod containers;
+mod etcd;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -13,14 +16,15 @@ use serde_json::{Value, json};
 
 use super::{FakeFiles, Fuse, linux};
 use crate::error::{Error, Result};
-use crate::host::api::{Api, ApiConnector, Applied, Apply, ObjectReference, object_name};
+use crate::host::api::object_name;
 use crate::host::clock::{Clock, Timestamp};
-use crate::host::containers::{Containers, RuntimeStatus, Socket, StoredImage};
 use crate::host::http::Http;
 use crate::host::net::{Address, DefaultRoute, Interfaces, Listener, Net};
 use crate::host::root::{Files as _, Utf8Path, Utf8PathBuf};
 use crate::host::systemd::{Systemd, UnitStatus};
 use crate::host::{Changed, Deadline};
+
+pub(super) use api::Connector;
 
 #[derive(Debug, Default)]
 struct Running {
@@ -79,6 +83,7 @@ pub struct Services {
     writes: Mutex<Vec<String>>,
     elsewhere: Mutex<Option<Elsewhere>>,
     shown: Mutex<BTreeSet<Shown>>,
+    members: Mutex<etcd::Members>,
 }
 
 fn down(why: &std::io::Error) -> Error {
@@ -108,6 +113,7 @@ impl Services {
             writes: Mutex::default(),
             elsewhere: Mutex::default(),
             shown: Mutex::default(),
+            members: Mutex::default(),
         }
     }
 
@@ -116,6 +122,10 @@ impl Services {
         let mut stored = lock(&self.stored);
         stored.objects.extend(objects.into_iter().map(|object| (object_name(&object), object)));
         *lock(&self.elsewhere) = Some(Elsewhere { reachable: true, settle: Arc::new(settle) });
+    }
+    /// The cluster on another machine has lost what it had.
+    pub fn forget_objects(&self) {
+        lock(&self.stored).objects.clear();
     }
     /// Whether the cluster on another machine can be reached from now on.
     pub fn reach(&self, reachable: bool) {
@@ -195,9 +205,15 @@ impl Services {
         let path = Utf8PathBuf::from(format!("/etc/kubernetes/manifests/{name}.yaml"));
         self.files.read(&path).ok().flatten().is_some_and(|bytes| !bytes.is_empty())
     }
-    /// The API server answers when the kubelet runs it, and etcd.
+    /// The API server answers when the kubelet runs it, and etcd, which votes.
     fn serves(&self) -> bool {
-        self.is_active("kubelet.service") && self.manifest("etcd") && self.manifest("kube-apiserver")
+        let elsewhere = lock(&self.elsewhere).is_some();
+        let votes = !elsewhere || lock(&self.members).vote("https://10.77.0.11:2380");
+        self.is_active("kubelet.service") && self.manifest("etcd") && self.manifest("kube-apiserver") && votes
+    }
+    fn host_name(&self) -> String {
+        let name = self.files.read(Utf8Path::new("/etc/hostname")).ok().flatten();
+        String::from_utf8_lossy(&name.unwrap_or_default()).trim().to_owned()
     }
     fn is_elsewhere(&self) -> bool {
         lock(&self.elsewhere).as_ref().is_some_and(|elsewhere| elsewhere.reachable)
@@ -214,8 +230,7 @@ impl Services {
             let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
             stored.objects.entry(format!("Namespace {namespace}")).or_insert(object);
         }
-        let name = self.files.read(Utf8Path::new("/etc/hostname")).ok().flatten();
-        let name = String::from_utf8_lossy(&name.unwrap_or_default()).trim().to_owned();
+        let name = self.host_name();
         let node = json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": { "name": name, "labels": {}, "resourceVersion": "1" },
@@ -382,192 +397,5 @@ impl Http for Services {
     async fn document(&self, url: &str, _total: Duration) -> Result<Vec<u8>> {
         self.alive()?;
         Err(Error::transient(format!("fetching {url}")).because("nobody answers"))
-    }
-}
-
-#[async_trait]
-impl Containers for Services {
-    async fn status(&self, _socket: &Socket) -> Result<Option<RuntimeStatus>> {
-        self.alive()?;
-        Ok(self.is_active("containerd.service").then(|| RuntimeStatus {
-            name: "containerd".into(),
-            version: "v2.2.9".into(),
-            ready: true,
-            message: String::new(),
-            has_runtime_config: true,
-        }))
-    }
-    async fn images(&self, _socket: &Socket) -> Result<Vec<StoredImage>> {
-        self.alive()?;
-        let stored = lock(&self.stored);
-        let image = |(name, (digest, pinned)): (&String, &(String, bool))| StoredImage {
-            name: name.clone(),
-            digest: digest.clone(),
-            pinned: *pinned,
-        };
-        Ok(stored.images.iter().map(image).collect())
-    }
-    async fn import(
-        &self,
-        _socket: &Socket,
-        _ctr: &Utf8PathBuf,
-        archive: Box<dyn Read + Send>,
-        _deadline: &Deadline,
-    ) -> Result<()> {
-        self.wrote("Import".to_owned())?;
-        let mut entries = tar::Archive::new(archive);
-        let failed = |error: std::io::Error| Error::host("importing images").because(error);
-        let mut index = Value::Null;
-        for entry in entries.entries().map_err(failed)? {
-            let mut entry = entry.map_err(failed)?;
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes).map_err(failed)?;
-            if entry.path_bytes().as_ref() == b"index.json" {
-                index = serde_json::from_slice(&bytes).unwrap_or_default();
-            }
-        }
-        for manifest in index["manifests"].as_array().into_iter().flatten() {
-            let name = manifest["annotations"]["io.containerd.image.name"].as_str().unwrap_or_default().to_owned();
-            let digest = manifest["digest"].as_str().unwrap_or_default().to_owned();
-            lock(&self.stored).images.insert(name, (digest, false));
-        }
-        Ok(())
-    }
-    async fn pin(&self, _socket: &Socket, name: &str) -> Result<Changed> {
-        self.wrote(format!("Pin {name}"))?;
-        if let Some((_, pinned)) = lock(&self.stored).images.get_mut(name) {
-            *pinned = true;
-        }
-        Ok(Changed::Yes)
-    }
-    async fn stop_pod(&self, _socket: &Socket, _namespace: &str, name: &str, _deadline: &Deadline) -> Result<Changed> {
-        self.wrote(format!("StopPodSandbox {name}"))?;
-        Ok(Changed::Yes)
-    }
-    async fn remove_pods(&self, _socket: &Socket, _deadline: &Deadline) -> Result<u32> {
-        Ok(0)
-    }
-}
-
-/// Makes clients of the fake API server.
-#[derive(Debug)]
-pub struct Connector(pub Arc<Services>);
-
-impl ApiConnector for Connector {
-    fn connect(&self, kubeconfig: &str, _server: &str) -> Result<Arc<dyn Api>> {
-        let shown = match kubeconfig {
-            text if text.contains("token: ") => Shown::Token,
-            text if text.contains("client-") => Shown::Certificate,
-            _ => Shown::Nothing,
-        };
-        Ok(Arc::new(Client(self.0.clone(), shown)))
-    }
-}
-
-/// A client of the fake API server.
-#[derive(Debug)]
-struct Client(Arc<Services>, Shown);
-
-impl Client {
-    fn open(&self) -> Result<()> {
-        self.0.alive()?;
-        lock(&self.0.shown).insert(self.1);
-        if self.0.serves() || self.0.is_elsewhere() {
-            Ok(())
-        } else {
-            Err(Error::transient("asking the API server").because("connection refused"))
-        }
-    }
-    fn store(&self, name: &str, mut object: Value) {
-        let mut stored = lock(&self.0.stored);
-        stored.version += 1;
-        object["metadata"]["resourceVersion"] = json!(stored.version.to_string());
-        stored.objects.insert(name.to_owned(), object);
-    }
-}
-
-fn name_of_reference(object: &ObjectReference) -> String {
-    match object.namespace.as_str() {
-        "" => format!("{} {}", object.kind, object.name),
-        namespace => format!("{} {namespace}/{}", object.kind, object.name),
-    }
-}
-
-#[async_trait]
-impl Api for Client {
-    async fn ready(&self) -> Result<bool> {
-        self.0.alive()?;
-        Ok(self.0.serves())
-    }
-    async fn read(&self, object: &ObjectReference) -> Result<Option<Value>> {
-        self.open()?;
-        Ok(lock(&self.0.stored).objects.get(&name_of_reference(object)).cloned())
-    }
-    async fn list(&self, objects: &ObjectReference) -> Result<Vec<Value>> {
-        self.open()?;
-        let prefix = name_of_reference(objects);
-        let stored = lock(&self.0.stored);
-        Ok(stored.objects.iter().filter(|(name, _)| name.starts_with(&prefix)).map(|(_, object)| object.clone()).collect())
-    }
-    async fn create(&self, object: &Value) -> Result<Changed> {
-        self.open()?;
-        let name = object_name(object);
-        if lock(&self.0.stored).objects.contains_key(&name) {
-            return Ok(Changed::No);
-        }
-        self.0.wrote(format!("POST {name}"))?;
-        let mut object = object.clone();
-        let settle = lock(&self.0.elsewhere).as_ref().map(|elsewhere| elsewhere.settle.clone());
-        if let Some(settle) = settle {
-            settle(&mut object);
-        }
-        self.store(&name, object);
-        Ok(Changed::Yes)
-    }
-    async fn apply(&self, object: &Value, how: Apply) -> Result<Applied> {
-        self.open()?;
-        let name = object_name(object);
-        let mut merged = lock(&self.0.stored).objects.get(&name).cloned().unwrap_or_else(|| json!({}));
-        json_patch::merge(&mut merged, object);
-        let standing = lock(&self.0.stored).objects.get(&name) == Some(&merged);
-        if how != Apply::DryRun && !standing {
-            self.0.wrote(format!("PATCH {name}"))?;
-            self.store(&name, merged.clone());
-        }
-        Ok(Applied::Object(merged))
-    }
-    async fn replace(&self, object: &Value) -> Result<()> {
-        self.open()?;
-        let name = object_name(object);
-        self.0.wrote(format!("PUT {name}"))?;
-        self.store(&name, object.clone());
-        Ok(())
-    }
-    async fn patch(&self, object: &ObjectReference, patch: &Value) -> Result<Changed> {
-        self.open()?;
-        let name = name_of_reference(object);
-        let Some(mut merged) = lock(&self.0.stored).objects.get(&name).cloned() else {
-            return Err(Error::transient(format!("patching {name}")).because("it does not exist"));
-        };
-        self.0.wrote(format!("PATCH {name}"))?;
-        json_patch::merge(&mut merged, patch);
-        self.store(&name, merged);
-        Ok(Changed::Yes)
-    }
-    async fn delete(&self, object: &ObjectReference) -> Result<Changed> {
-        self.open()?;
-        let name = name_of_reference(object);
-        self.0.wrote(format!("DELETE {name}"))?;
-        let gone = lock(&self.0.stored).objects.remove(&name).is_some();
-        Ok(if gone { Changed::Yes } else { Changed::No })
-    }
-    async fn wait(
-        &self,
-        object: &ObjectReference,
-        holds: &(dyn for<'a> Fn(Option<&'a Value>) -> bool + Send + Sync),
-        deadline: &Deadline,
-    ) -> Result<Option<Value>> {
-        let standing = self.read(object).await?;
-        if holds(standing.as_ref()) { Ok(standing) } else { Err(deadline.exceeded()) }
     }
 }

@@ -6,7 +6,7 @@ use crate::config::node::{Arg, Etcd, ExternalEtcd, LocalEtcd};
 use crate::k8s::arguments::{command_line, default, last, set};
 use crate::k8s::names;
 
-use super::{Component, ControlPlane, with_port};
+use super::{Component, ControlPlane, EtcdCluster, with_port};
 
 /// kube-apiserver's.
 pub fn api_server(control_plane: &ControlPlane<'_>) -> Vec<String> {
@@ -109,14 +109,14 @@ pub fn scheduler(control_plane: &ControlPlane<'_>) -> Vec<String> {
     program(Component::Scheduler, defaults, &control_plane.node.cluster.scheduler.extra_args)
 }
 
-/// The command line of etcd's first member.
+/// etcd's (`getEtcdCommand`).
 pub fn etcd(control_plane: &ControlPlane<'_>, local: &LocalEtcd) -> Vec<String> {
     let certificate = |name| control_plane.certificate(name);
     let url = |address: IpAddr, port| format!("https://{}", with_port(address, port));
     let (here, localhost) = (control_plane.advertise_address, control_plane.localhost());
     let client = url(here, names::ETCD_CLIENT_PORT);
     let peer = url(here, names::ETCD_PEER_PORT);
-    let defaults = vec![
+    let mut defaults = vec![
         default("advertise-client-urls", client.as_str()),
         default("cert-file", certificate("etcd/server.crt")),
         default("client-cert-auth", "true"),
@@ -137,6 +137,10 @@ pub fn etcd(control_plane: &ControlPlane<'_>, local: &LocalEtcd) -> Vec<String> 
         default("trusted-ca-file", certificate("etcd/ca.crt")),
         default("watch-progress-notify-interval", "5s"),
     ];
+    if let EtcdCluster::Existing(members) = control_plane.etcd {
+        set(&mut defaults, "initial-cluster", members);
+        set(&mut defaults, "initial-cluster-state", "existing");
+    }
     program(Component::Etcd, defaults, &local.extra_args)
 }
 

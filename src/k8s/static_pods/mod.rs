@@ -72,10 +72,21 @@ pub struct ControlPlane<'a> {
     pub node_name: &'a str,
     /// Those of [`CA_DIRS`] that exist on this machine.
     pub existing_ca_dirs: &'a [String],
+    /// What etcd's member comes to.
+    pub etcd: EtcdCluster<'a>,
     /// The CA's certificate is here and its key is not: the controller manager signs nothing.
     pub external_ca: bool,
     /// The user's patches.
     pub patches: &'a Patches,
+}
+
+/// What an etcd member comes to at its first start; afterwards it knows by its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EtcdCluster<'a> {
+    /// It is the first.
+    New,
+    /// It joins these: `name=peer URL`, parted by commas, and itself among them.
+    Existing(&'a str),
 }
 
 impl ControlPlane<'_> {

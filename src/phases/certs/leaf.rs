@@ -31,6 +31,11 @@ enum Verdict {
 }
 
 impl LeafPhase {
+    /// Who signs it.
+    pub fn authority(&self) -> Authority {
+        self.leaf.authority()
+    }
+
     fn profile(&self, cx: &Context) -> Result<Profile> {
         let (node_name, cluster) = (cx.node_name()?, &cx.node.cluster);
         let (server, peer): (&[String], &[String]) = match &cluster.etcd {

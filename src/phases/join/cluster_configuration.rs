@@ -22,6 +22,9 @@ use super::{Standing, newcomer, patiently, standing};
 #[derive(Debug)]
 pub struct ClusterConfiguration;
 
+/// Its id: what a further control plane is made from is known after it.
+pub const CLUSTER_CONFIGURATION: PhaseId = PhaseId("cluster-configuration");
+
 /// A kubelet may be this much older than its control plane (Kubernetes' version skew policy).
 const SKEW: u32 = 3;
 
@@ -42,7 +45,7 @@ pub fn kubelet_configuration(cx: &Context) -> Result<Map<String, Value>> {
 #[async_trait]
 impl Phase for ClusterConfiguration {
     fn id(&self) -> PhaseId {
-        PhaseId("cluster-configuration")
+        CLUSTER_CONFIGURATION
     }
     fn summary(&self) -> &'static str {
         "reads the cluster's configuration, and checks that the package goes with it"
@@ -86,6 +89,9 @@ impl Phase for ClusterConfiguration {
             patiently(cx, &deadline, || fetch(api.as_ref(), kubelet.0, kubelet.1)),
         )?;
         let told = config::fetched::cluster(&cluster, "the ConfigMap kubeadm-config")?;
+        if cx.node.is_further_control_plane() && told.control_plane_endpoint.is_none() {
+            return Err(without_endpoint());
+        }
         if let Some(version) = told.kubernetes_version.set() {
             fits(&kubelet_version(cx)?, version).map_err(refused)?;
         }
@@ -126,6 +132,15 @@ fn fits(kubelet: &KubernetesVersion, cluster: &KubernetesVersion) -> Result<(), 
         )),
         () => Ok(()),
     }
+}
+
+/// kubeadm's rule (`checkIfControlPlaneCanBeAdded` in `cmd/join.go`): all machines must find all control planes.
+fn without_endpoint() -> Error {
+    Error::config("joining a cluster as a control plane")
+        .because("the cluster has no address that all its control planes share (`controlPlaneEndpoint`)")
+        .hint(
+            "a balancer or a name before its API servers is needed: set `controlPlaneEndpoint` in the ConfigMap kube-system/kubeadm-config              and have it in the API server's certificate; or join this machine as a worker",
+        )
 }
 
 fn refused(why: String) -> Error {

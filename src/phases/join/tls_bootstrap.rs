@@ -39,7 +39,8 @@ impl Phase for TlsBootstrap {
         "gets the kubelet its certificate from the cluster"
     }
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId("discovery"), PhaseId("cluster-configuration")]
+        // What a further control plane was let in with is thrown away here: it has its keys then.
+        &[PhaseId("discovery"), PhaseId("cluster-configuration"), PhaseId("control-plane-prepare/certs")]
     }
     fn applies(&self, node: &Node) -> bool {
         node.join().is_some()

@@ -1,0 +1,104 @@
+//! The etcd of the fake machine's cluster, as its gateway answers: a voter on another machine, and this machine's own member, which starts
+//! when the kubelet has its manifest, and catches up at once.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::{Services, lock};
+use crate::error::{Error, Result};
+use crate::host::etcd::{Answer, Etcd, Identity};
+use crate::host::root::{Files as _, Utf8Path};
+
+/// Where this machine's etcd has its data.
+const DATA: &str = "/var/lib/etcd/member";
+
+/// The members, as the gateway writes them.
+#[derive(Debug, Default)]
+pub(super) struct Members(Vec<Value>);
+
+impl Members {
+    pub(super) fn vote(&self, peer_url: &str) -> bool {
+        self.0.iter().any(|member| member["peerURLs"][0] == peer_url && member["isLearner"] != true)
+    }
+    fn ours(&mut self) -> Option<&mut Value> {
+        self.0.iter_mut().find(|member| member["ours"] == true)
+    }
+}
+
+impl Services {
+    /// etcd of the cluster on another machine has these members, as the gateway writes them.
+    pub fn set_members(&self, members: Vec<Value>) {
+        lock(&self.members).0 = members;
+    }
+    /// The members of etcd.
+    pub fn members(&self) -> Vec<Value> {
+        lock(&self.members).0.clone()
+    }
+    /// The kubelet starts etcd where there is a manifest; it knows its name then.
+    pub(super) fn start_etcd(&self) -> Result<()> {
+        if !self.is_active("kubelet.service") || !self.manifest("etcd") {
+            return Ok(());
+        }
+        let mut members = lock(&self.members);
+        let Some(member) = members.ours().filter(|member| member.get("name").is_none()) else { return Ok(()) };
+        member["name"] = json!(self.host_name());
+        drop(members);
+        if self.files.metadata(Utf8Path::new(DATA)).ok().flatten().is_none() {
+            self.files.bake(&format!("{DATA}/snap/db"), 0o600, b"data");
+        }
+        Ok(())
+    }
+    fn refuse(why: &str) -> Answer {
+        Answer::Refused(format!("etcdserver: {why}"))
+    }
+    fn add(&self, body: &Value) -> Result<Answer> {
+        let peer_url = body["peerURLs"][0].clone();
+        let has = |test: &dyn Fn(&Value) -> bool| lock(&self.members).0.iter().any(test);
+        if has(&|member| member["peerURLs"][0] == peer_url) {
+            return Ok(Services::refuse("Peer URLs already exists"));
+        }
+        if has(&|member| member["isLearner"] == true) {
+            return Ok(Services::refuse("too many learner members in cluster"));
+        }
+        self.wrote(format!("member/add {peer_url}"))?;
+        let mut members = lock(&self.members);
+        let id = (members.0.len() + 100).to_string();
+        members.0.push(json!({"ID": id, "peerURLs": [peer_url], "isLearner": true, "ours": true}));
+        Ok(Answer::Done(json!({"members": members.0})))
+    }
+    fn promote(&self, body: &Value) -> Result<Answer> {
+        if !lock(&self.members).0.iter().any(|member| member["ID"] == body["ID"] && member.get("name").is_some()) {
+            return Ok(Services::refuse("can only promote a learner member which is in sync with leader"));
+        }
+        self.wrote(format!("member/promote {}", body["ID"]))?;
+        for member in lock(&self.members).0.iter_mut().filter(|member| member["ID"] == body["ID"]) {
+            member["isLearner"] = json!(false);
+        }
+        Ok(Answer::Done(json!({})))
+    }
+    fn remove(&self, body: &Value) -> Result<Answer> {
+        self.wrote(format!("member/remove {}", body["ID"]))?;
+        lock(&self.members).0.retain(|member| member["ID"] != body["ID"]);
+        Ok(Answer::Done(json!({})))
+    }
+}
+
+#[async_trait]
+impl Etcd for Services {
+    async fn call(&self, member: &str, path: &str, body: &Value, _identity: &Identity, _total: Duration) -> Result<Answer> {
+        self.alive()?;
+        if !self.is_elsewhere() {
+            return Err(Error::transient(format!("asking {member}{path}")).because("connection refused"));
+        }
+        self.start_etcd()?;
+        match path {
+            "/v3/cluster/member/list" => Ok(Answer::Done(json!({"members": self.members()}))),
+            "/v3/cluster/member/add" => self.add(body),
+            "/v3/cluster/member/promote" => self.promote(body),
+            "/v3/cluster/member/remove" => self.remove(body),
+            _ => Ok(Services::refuse("unknown path")),
+        }
+    }
+}
