@@ -70,26 +70,17 @@ fn shared(node: &Node) -> Vec<(&'static str, Utf8PathBuf)> {
     files.filter(|(_, path)| !path.is_empty()).map(|(name, path)| (name, path.into())).collect()
 }
 
-/// Those that are missing or torn. A CA's key that we never wrote and that is not there is kept elsewhere (external CA).
+/// Those that are missing or torn. When nothing is but keys of CAs that we never wrote, these are kept elsewhere (external CA).
 fn missing(cx: &Context) -> Result<Vec<(&'static str, Utf8PathBuf)>> {
-    let mut missing = Vec::new();
+    let (mut missing, mut elsewhere) = (Vec::new(), true);
     for (name, path) in shared(&cx.node) {
         let bytes = cx.host.root.read(&path)?;
-        let optional = bytes.is_none() && is_authority_key(name) && has_certificate(cx, &path)? && !cx.ledger.has_written(&path);
-        if !optional && !is_whole(name, bytes.as_deref()) {
+        if !is_whole(name, bytes.as_deref()) {
+            elsewhere &= bytes.is_none() && name.ends_with("ca.key") && !cx.ledger.has_written(&path);
             missing.push((name, path));
         }
     }
-    Ok(missing)
-}
-
-fn is_authority_key(name: &str) -> bool {
-    name.ends_with("ca.key")
-}
-
-fn has_certificate(cx: &Context, key: &Utf8PathBuf) -> Result<bool> {
-    let bytes = cx.host.root.read(key.with_extension("crt"))?;
-    Ok(matches!(judge::certificate(bytes.as_deref()), Part::Whole(_)))
+    Ok(if elsewhere { Vec::new() } else { missing })
 }
 
 fn is_whole(name: &str, bytes: Option<&[u8]>) -> bool {
