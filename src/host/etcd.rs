@@ -68,7 +68,8 @@ impl Etcd for Machine {
     async fn call(&self, member: &str, path: &str, body: &Value, identity: &Identity, total: Duration) -> Result<Answer> {
         let url = format!("{}{path}", member.trim_end_matches('/'));
         let failed = |error: reqwest::Error| {
-            let failure = if error.is_builder() { Error::host(format!("asking {url}")) } else { Error::transient(format!("asking {url}")) };
+            let failure =
+                if error.is_builder() { Error::host(format!("asking {url}")) } else { Error::transient(format!("asking {url}")) };
             failure.because(reason(&error.without_url()))
         };
         let response = client(identity)?.post(&url).timeout(total).body(body.to_string()).send().await.map_err(failed)?;
@@ -123,7 +124,10 @@ mod tests {
         assert!(error.to_string().starts_with("asking https://127.0.0.1:1/v3/cluster/member/list: "), "{error}");
         assert!(!format!("{identity:?}").contains("PRIVATE"));
         let broken = Identity { authority: b"x".to_vec(), client: Zeroizing::new(b"y".to_vec()) };
-        assert_eq!(machine().call("https://127.0.0.1:1", "/v3", &json!({}), &broken, second).await.expect_err("no key").kind(), Kind::Host);
+        assert_eq!(
+            machine().call("https://127.0.0.1:1", "/v3", &json!({}), &broken, second).await.expect_err("no key").kind(),
+            Kind::Host
+        );
     }
 
     #[test]

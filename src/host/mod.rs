@@ -74,10 +74,14 @@ impl Deadline {
     pub fn exceeded(&self) -> Error {
         Error::transient(format!("waiting for {}", self.reason)).because(format!("not so after {} s", self.total.as_secs()))
     }
-    /// The same, with what the last try said.
+    /// The same, with what the last try said, and its advice.
     fn exceeded_after(&self, last: &Error) -> Error {
         let why = format!("not so after {} s: {last}", self.total.as_secs());
-        Error::transient(format!("waiting for {}", self.reason)).because(why)
+        let exceeded = Error::transient(format!("waiting for {}", self.reason)).because(why);
+        match last.remedy() {
+            Some(remedy) => exceeded.hint(remedy),
+            None => exceeded,
+        }
     }
     /// Runs `future`, at most until the deadline.
     pub async fn bound<T>(&self, future: impl Future<Output = T>) -> Result<T> {

@@ -120,11 +120,7 @@ mod tests {
         let version = "v1.36.3".parse().expect("a version");
         assert_eq!(
             first(&node, &version),
-            [
-                "registry.k8s.io/pause:3.10.2",
-                "registry.k8s.io/etcd:3.6.8-0",
-                "registry.k8s.io/kube-apiserver:v1.36.3",
-            ]
+            ["registry.k8s.io/pause:3.10.2", "registry.k8s.io/etcd:3.6.8-0", "registry.k8s.io/kube-apiserver:v1.36.3",]
         );
         assert_eq!(
             controllers(&node, &version),

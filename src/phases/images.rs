@@ -239,9 +239,8 @@ async fn inspect(cx: &Context, wanted: &Wanted) -> Result<Drift> {
 /// Images that are nowhere are named before a pod waits for them.
 fn check_complete(cx: &Context, wanted: &Wanted, stored: &[StoredImage]) -> Result<()> {
     let package = cx.package()?;
-    let is_somewhere = |name: &&String| {
-        package.images.iter().any(|image| image.name == **name) || stored.iter().any(|image| image.name == **name)
-    };
+    let is_somewhere =
+        |name: &&String| package.images.iter().any(|image| image.name == **name) || stored.iter().any(|image| image.name == **name);
     let missing: Vec<&str> = wanted.needed.iter().filter(|name| !is_somewhere(name)).map(String::as_str).collect();
     if missing.is_empty() {
         return Ok(());

@@ -19,8 +19,8 @@ pub use tls_bootstrap::TlsBootstrap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::node::{self, CertificatesFrom, Introduction, Join, Node};
 use crate::config;
+use crate::config::node::{self, CertificatesFrom, Introduction, Join, Node};
 use crate::engine::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::host::api::Api;

@@ -164,7 +164,11 @@ fn what_etcd_knows_already_is_met_or_named() {
     };
     for (member, kind, words) in [
         (other(Some("node-1"), false), Kind::Rejected, "it has a member of that name already, at https://10.77.0.31:2380"),
-        (other(None, true), Kind::Transient, "too many learner members in cluster; the learner is https://10.77.0.31:2380 (not started yet)"),
+        (
+            other(None, true),
+            Kind::Transient,
+            "too many learner members in cluster; the learner is https://10.77.0.31:2380 (not started yet)",
+        ),
     ] {
         let machine = in_sight_of_cluster(baked());
         machine.services.set_members(vec![founder(), member]);
@@ -187,9 +191,11 @@ fn what_is_missing_for_a_control_plane_is_named() {
             "no address that all its control planes share",
         ),
         (
-            |machine| machine.services.edit_object("Secret kube-system/kubeadm-certs", |secret| {
-                secret["data"]["ca.key"] = json!("AAAA");
-            }),
+            |machine| {
+                machine.services.edit_object("Secret kube-system/kubeadm-certs", |secret| {
+                    secret["data"]["ca.key"] = json!("AAAA");
+                })
+            },
             Kind::Rejected,
             "the certificate key is not the one it was sealed with",
         ),
@@ -209,7 +215,9 @@ fn what_is_missing_for_a_control_plane_is_named() {
             "it is not there, or not any more: it lives for two hours",
         ),
         (
-            |machine| machine.services.edit_object("Pod kube-system/etcd-founder", |pod| pod["metadata"]["annotations"] = json!({})),
+            |machine| {
+                machine.services.edit_object("Pod kube-system/etcd-founder", |pod| pod["metadata"]["annotations"] = json!({}))
+            },
             Kind::Transient,
             "no pod of etcd has the annotation",
         ),
@@ -235,11 +243,9 @@ fn keys_laid_there_by_hand_are_used() {
         let config = machine.files.tree()["/etc/edgeboot/config.yaml"].1.clone();
         let config = String::from_utf8(config).expect("text").replace("  certificateKeyFrom: credential:certificate-key\n", "");
         machine.files.bake("/etc/edgeboot/config.yaml", 0o600, config.as_bytes());
-        let cluster: Cluster = edgeboot::config::fetched::cluster(
-            "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n",
-            "the test",
-        )
-        .expect("a cluster");
+        let cluster: Cluster =
+            edgeboot::config::fetched::cluster("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n", "the test")
+                .expect("a cluster");
         for (name, path) in certificate_upload::files(&cluster).into_iter().filter(|(name, _)| *name != leave_out) {
             let sealed = uploaded()["data"][name].as_str().expect("sealed");
             use base64::Engine as _;

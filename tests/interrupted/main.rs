@@ -1,9 +1,9 @@
 //! Power is cut instead of every single operation of a first boot, on the machine of memory whose page cache is lost with it. The next
 //! boot converges: the same paths and modes, whole files, and every CA and service account key that was durable byte for byte.
 
+mod control_plane;
 #[path = "../memory/mod.rs"]
 mod memory;
-mod control_plane;
 mod worker;
 
 use std::collections::BTreeMap;

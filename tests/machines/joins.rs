@@ -13,12 +13,12 @@ use super::machine::{LIMIT, Machine, repository};
 /// The cases of this file.
 pub const CASES: [Case; 1] = [("a_worker_joins_and_further_boots_change_nothing_and_need_nobody", worker_joins)];
 
-const TOKEN: &str = "q7w2e9.k3j5h1g8f6d4s2a0";
+pub const TOKEN: &str = "q7w2e9.k3j5h1g8f6d4s2a0";
 const CREDENTIAL: &str = "var/lib/edgeboot/credentials/token";
-const FOUNDER: &str = "10.77.0.11";
+pub const FOUNDER: &str = "10.77.0.11";
 
 /// A file for root alone.
-fn put_private(path: &Path, text: &str) -> Result<()> {
+pub fn put_private(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().context("a path below something")?;
     fs::create_dir_all(folder)?;
     fs::write(path, text)?;
@@ -26,7 +26,7 @@ fn put_private(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn configuration(name: &str, text: &str) -> Result<PathBuf> {
+pub fn configuration(name: &str, text: &str) -> Result<PathBuf> {
     let path = repository().join(format!("target/test-machines/{name}.yaml"));
     put_private(&path, text)?;
     Ok(path)

@@ -6,6 +6,7 @@
 
 mod boots;
 mod broken;
+mod control_planes;
 mod external;
 mod joins;
 mod machine;
@@ -42,6 +43,7 @@ fn main() {
     cases.extend(boots::CASES);
     cases.extend(broken::CASES);
     cases.extend(joins::CASES);
+    cases.extend(control_planes::CASES);
     cases.extend(people::CASES);
     cases.extend(parity::CASES);
     cases.extend(external::CASES);

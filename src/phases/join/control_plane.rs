@@ -96,12 +96,15 @@ async fn fetch(cx: &Context, api: &dyn Api) -> Result<Value> {
     let reference = ObjectReference::secret(KUBE_SYSTEM, SECRET);
     let deadline = Deadline::after(cx.node.timeouts.kubernetes_api_call, format!("the cluster to hand out {reference}"));
     let read = || async {
-        let absent = || Error::transient(format!("reading {reference}")).because("it is not there, or not any more: it lives for two hours");
+        let absent =
+            || Error::transient(format!("reading {reference}")).because("it is not there, or not any more: it lives for two hours");
         api.read(&reference).await?.ok_or_else(absent)
     };
     let fetched = patiently(cx, &deadline, read).await;
     fetched.map_err(|error| match error.kind() {
-        Kind::Transient => error.hint("`edgeboot init phase upload-certs` on a control plane uploads it again, with a new `certificateKey`"),
+        Kind::Transient => {
+            error.hint("`edgeboot init phase upload-certs` on a control plane uploads it again, with a new `certificateKey`")
+        }
         _ => error,
     })
 }
@@ -132,11 +135,14 @@ fn same_authority(cx: &Context, files: &[File]) -> Result<()> {
     };
     let reading = || Error::rejected(format!("using the Secret {SECRET}"));
     let downloaded = Certificate::from_pem(&file.bytes).map_err(|why| reading().because(why))?;
-    let discovered = Certificate::from_pem(&found(cx)?.authority).map_err(|why| Error::host("reading the cluster's CA").because(why))?;
+    let discovered =
+        Certificate::from_pem(&found(cx)?.authority).map_err(|why| Error::host("reading the cluster's CA").because(why))?;
     if crate::k8s::pki::ca_hash(&downloaded) == crate::k8s::pki::ca_hash(&discovered) {
         return Ok(());
     }
-    Err(reading().because("its CA is not the one that the discovery proved").hint("upload the certificates again on a control plane of this cluster"))
+    Err(reading()
+        .because("its CA is not the one that the discovery proved")
+        .hint("upload the certificates again on a control plane of this cluster"))
 }
 
 fn files_of(paths: &[(&'static str, Utf8PathBuf)], action: Action) -> Drift {
@@ -178,7 +184,9 @@ impl Phase for DownloadCerts {
 fn require_shared(cx: &Context) -> Result<()> {
     let missing = missing(cx)?;
     let Some((_, path)) = missing.first() else { return Ok(()) };
-    Err(Error::host(format!("using {path}")).because("it is not there, or torn, and all control planes of a cluster share it").hint(BRING_KEYS))
+    Err(Error::host(format!("using {path}"))
+        .because("it is not there, or torn, and all control planes of a cluster share it")
+        .hint(BRING_KEYS))
 }
 
 fn leaves(node: &Node) -> impl Iterator<Item = &'static LeafPhase> {
@@ -266,7 +274,8 @@ impl Phase for ControlPlane {
     async fn inspect(&self, cx: &Context) -> Result<Drift> {
         let drift = cx.compare(&manifests(cx)?)?;
         let changes = drift.changes.into_iter();
-        let changes = changes.map(|change| if change.action == Action::Create { change } else { change.disrupting(Disruption::ControlPlane) });
+        let changes = changes
+            .map(|change| if change.action == Action::Create { change } else { change.disrupting(Disruption::ControlPlane) });
         Ok(Drift { changes: changes.collect(), ..drift })
     }
     async fn apply(&self, cx: &Context) -> Result<()> {

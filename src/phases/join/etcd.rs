@@ -339,6 +339,7 @@ async fn promote(cx: &Context, cluster: &Cluster, us: &Us) -> Result<()> {
             _ => Err(promoting().because("it is no member any more")),
         }
     });
-    let hint = "`crictl ps -a --name etcd` and /var/log/pods show how this machine's etcd does; it must reach the peers on port 2380";
+    let hint =
+        "`crictl ps -a --name etcd` and /var/log/pods show how this machine's etcd does; it must reach the peers on port 2380";
     promoted.await.map_err(|error| error.hint(hint))
 }
