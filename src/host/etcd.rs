@@ -107,7 +107,8 @@ mod tests {
     use serde_json::json;
 
     fn identity() -> Identity {
-        let validity = Validity::from_now(jiff::Timestamp::now(), Duration::from_secs(3600)).expect("dates");
+        let now = "2026-11-21T09:00:00Z".parse().expect("a time");
+        let validity = Validity::from_now(now, Duration::from_secs(3600)).expect("dates");
         let pair = Pair::new_authority("etcd-ca", KeyAlgorithm::EcdsaP256, validity).expect("a CA");
         let client = pair.to_combined_pem().expect("text");
         Identity { authority: pair.certificate.to_pem().into_bytes(), client: Zeroizing::new(client.as_bytes().to_vec()) }

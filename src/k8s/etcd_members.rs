@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn what_a_machine_is_follows_from_its_peer_url_its_name_and_its_data() {
-        let all = |edit: fn(&mut Value)| {
+        type Edit = fn(&mut Value);
+        let all = |edit: Edit| {
             let mut answer = answer();
             edit(&mut answer["members"]);
             members(&answer).expect("members")
@@ -140,7 +141,7 @@ mod tests {
             let membership = format!("{:?}", membership(members, name, OURS, has_data));
             membership.split('(').next().unwrap_or_default().to_owned()
         };
-        let table: [(fn(&mut Value), &str, bool, &str); 7] = [
+        let table: [(Edit, &str, bool, &str); 7] = [
             (|members| members[1]["peerURLs"] = json!(["https://10.0.0.9:2380"]), "three", false, "Absent"),
             (|members| members[1]["peerURLs"] = json!(["https://10.0.0.9:2380"]), "one", false, "NameTaken"),
             (|_| {}, "three", false, "Learner"),

@@ -4,6 +4,8 @@
 
 use std::sync::OnceLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use edgeboot::config::node::{CertificateKey, Cluster, KeyAlgorithm};
 use edgeboot::error::Kind;
 use edgeboot::host::fake::{Loss, Machine};
@@ -194,7 +196,7 @@ fn what_is_missing_for_a_control_plane_is_named() {
             |machine| {
                 machine.services.edit_object("Secret kube-system/kubeadm-certs", |secret| {
                     secret["data"]["ca.key"] = json!("AAAA");
-                })
+                });
             },
             Kind::Rejected,
             "the certificate key is not the one it was sealed with",
@@ -216,7 +218,7 @@ fn what_is_missing_for_a_control_plane_is_named() {
         ),
         (
             |machine| {
-                machine.services.edit_object("Pod kube-system/etcd-founder", |pod| pod["metadata"]["annotations"] = json!({}))
+                machine.services.edit_object("Pod kube-system/etcd-founder", |pod| pod["metadata"]["annotations"] = json!({}));
             },
             Kind::Transient,
             "no pod of etcd has the annotation",
@@ -248,8 +250,7 @@ fn keys_laid_there_by_hand_are_used() {
                 .expect("a cluster");
         for (name, path) in certificate_upload::files(&cluster).into_iter().filter(|(name, _)| *name != leave_out) {
             let sealed = uploaded()["data"][name].as_str().expect("sealed");
-            use base64::Engine as _;
-            let sealed = base64::engine::general_purpose::STANDARD.decode(sealed).expect("base64");
+            let sealed = STANDARD.decode(sealed).expect("base64");
             machine.files.bake(&path, 0o600, &certificate_upload::open(&key, &sealed).expect("opened"));
         }
         machine

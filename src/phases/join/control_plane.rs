@@ -120,7 +120,7 @@ fn opened(secret: &Value, key: &CertificateKey, missing: &[(&'static str, Utf8Pa
         let reading = || Error::rejected(format!("opening {name} of the Secret {SECRET}"));
         let sealed = BASE64.decode(sealed).map_err(|_| reading().because("it is not base64"))?;
         let bytes = certificate_upload::open(key, &sealed).map_err(|error| error.hint(BRING_KEYS))?;
-        let mode = if name.ends_with(".crt") { 0o644 } else { 0o600 };
+        let mode = if path.extension() == Some("crt") { 0o644 } else { 0o600 };
         files.push(replacing(path, mode, bytes));
     }
     // A certificate is never visible before its key.

@@ -37,18 +37,17 @@ impl Services {
         lock(&self.members).0.clone()
     }
     /// The kubelet starts etcd where there is a manifest; it knows its name then.
-    pub(super) fn start_etcd(&self) -> Result<()> {
+    fn start_etcd(&self) {
         if !self.is_active("kubelet.service") || !self.manifest("etcd") {
-            return Ok(());
+            return;
         }
         let mut members = lock(&self.members);
-        let Some(member) = members.ours().filter(|member| member.get("name").is_none()) else { return Ok(()) };
+        let Some(member) = members.ours().filter(|member| member.get("name").is_none()) else { return };
         member["name"] = json!(self.host_name());
         drop(members);
         if self.files.metadata(Utf8Path::new(DATA)).ok().flatten().is_none() {
             self.files.bake(&format!("{DATA}/snap/db"), 0o600, b"data");
         }
-        Ok(())
     }
     fn refuse(why: &str) -> Answer {
         Answer::Refused(format!("etcdserver: {why}"))
@@ -92,7 +91,7 @@ impl Etcd for Services {
         if !self.is_elsewhere() {
             return Err(Error::transient(format!("asking {member}{path}")).because("connection refused"));
         }
-        self.start_etcd()?;
+        self.start_etcd();
         match path {
             "/v3/cluster/member/list" => Ok(Answer::Done(json!({"members": self.members()}))),
             "/v3/cluster/member/add" => self.add(body),
