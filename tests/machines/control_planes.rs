@@ -7,16 +7,17 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::Case;
 use super::boots::{ledger_stamps, unchanged, unit_starts};
-use super::joins::{FOUNDER, TOKEN, configuration, put_private};
+use super::joins::{FOUNDER, TOKEN, ca_hash, configuration, put_private};
 use super::machine::{LIMIT, Machine, repository};
 
 /// The cases of this file.
 pub const CASES: [Case; 1] = [("a_control_plane_joins_and_further_boots_change_nothing", control_plane_joins)];
 
-const KEY: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+/// The certificate key.
+pub const KEY: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
 /// A cluster of one machine, which has uploaded its keys and can get further control planes.
-fn founder(name: &str) -> Result<Machine> {
+pub fn founder(name: &str) -> Result<Machine> {
     let common = fs::read_to_string(repository().join("image/try.yaml"))?
         .replace("role: controlPlane\n", "role: controlPlane\nuploadCerts: true\n");
     let kubeadm = format!(
@@ -30,15 +31,14 @@ fn founder(name: &str) -> Result<Machine> {
 }
 
 /// A machine that is to become a control plane of the founder's cluster, switched off. Its pods reach nobody: it only has to be Ready.
-fn further(name: &str, address: &str, founder: &Machine) -> Result<Machine> {
-    let hash = founder.run("sed -n 's/.*\"caCertHash\": \"\\(.*\\)\".*/\\1/p' /var/lib/edgeboot/state.json")?;
+pub fn further(name: &str, address: &str, hash: &str) -> Result<Machine> {
     let common = fs::read_to_string(repository().join("image/try.yaml"))?;
     let kubelet = common.split("---\n").find(|document| document.contains("KubeletConfiguration")).context("kubelet settings")?;
     let node = common.split("---\n").next().context("a NodeConfig")?;
     let join = format!(
         "role: controlPlane\njoin:\n  endpoints: [\"{FOUNDER}:6443\"]\n  tokenFrom: credential:token\n  caCertHashes: [\"{}\"]\n  \
          certificateKeyFrom: credential:certificate-key\n",
-        hash.trim()
+        hash
     );
     let node = node.replace("role: controlPlane\n", &join).replace("network: {component: bridge}\n", "");
     let path = configuration(name, &format!("{node}---\n{kubelet}"))?;
@@ -53,7 +53,7 @@ fn further(name: &str, address: &str, founder: &Machine) -> Result<Machine> {
 }
 
 /// This machine's etcd votes, has a leader, and has one peer.
-fn votes_with_one_peer(machine: &Machine) -> Result<()> {
+pub fn votes_with_one_peer(machine: &Machine) -> Result<()> {
     let script = "exec 3<>/dev/tcp/127.0.0.1/2381; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
     let metrics = machine.run(&format!("bash -c \"{script}\""))?;
     let value = |name: &str| metrics.lines().filter(|line| line.starts_with(name)).collect::<Vec<_>>();
@@ -66,7 +66,7 @@ fn votes_with_one_peer(machine: &Machine) -> Result<()> {
 
 fn control_plane_joins() -> Result<()> {
     let founder = founder("cfounder")?;
-    let further = further("cfurther", "10.77.0.12/24", &founder)?;
+    let further = further("cfurther", "10.77.0.12/24", &ca_hash(&founder)?)?;
     further.on()?;
     let status = further.ready(LIMIT)?;
     ensure!(status["result"] == "ready", "{status:#}");

@@ -17,6 +17,13 @@ pub const TOKEN: &str = "q7w2e9.k3j5h1g8f6d4s2a0";
 const CREDENTIAL: &str = "var/lib/edgeboot/credentials/token";
 pub const FOUNDER: &str = "10.77.0.11";
 
+/// The hash of the cluster's CA, as whoever joins names it.
+pub fn ca_hash(founder: &Machine) -> Result<String> {
+    let line = founder.run("kubeadm token create --print-join-command --kubeconfig /etc/kubernetes/admin.conf")?;
+    let hash = line.split_whitespace().find(|word| word.starts_with("sha256:"));
+    Ok(hash.with_context(|| format!("no hash in {line}"))?.to_owned())
+}
+
 /// A file for root alone.
 pub fn put_private(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().context("a path below something")?;
@@ -44,9 +51,7 @@ fn founder(name: &str) -> Result<Machine> {
 
 /// A machine that is to become a worker of the founder's cluster, switched off. The bridge network is for one node, and this one's pods
 /// reach nobody: it only has to be Ready.
-fn worker(name: &str, address: &str, founder: &Machine) -> Result<Machine> {
-    let hash = founder.run("sed -n 's/.*\"caCertHash\": \"\\(.*\\)\".*/\\1/p' /var/lib/edgeboot/state.json")?;
-    let hash = hash.trim();
+pub fn worker(name: &str, address: &str, hash: &str) -> Result<Machine> {
     let common = fs::read_to_string(repository().join("image/try.yaml"))?;
     let kubelet = common.split("---\n").find(|document| document.contains("KubeletConfiguration")).context("kubelet settings")?;
     let node = common.split("---\n").next().context("a NodeConfig")?;
@@ -66,7 +71,7 @@ fn worker(name: &str, address: &str, founder: &Machine) -> Result<Machine> {
 
 fn worker_joins() -> Result<()> {
     let founder = founder("jfounder")?;
-    let worker = worker("jworker", "10.77.0.12/24", &founder)?;
+    let worker = worker("jworker", "10.77.0.12/24", &ca_hash(&founder)?)?;
     worker.on()?;
     let status = worker.ready(LIMIT)?;
     ensure!(status["result"] == "ready", "{status:#}");

@@ -10,7 +10,9 @@ mod control_planes;
 mod external;
 mod joins;
 mod machine;
+mod mixed;
 mod parity;
+mod peer;
 mod people;
 mod secrets;
 
@@ -44,6 +46,7 @@ fn main() {
     cases.extend(broken::CASES);
     cases.extend(joins::CASES);
     cases.extend(control_planes::CASES);
+    cases.extend(mixed::CASES);
     cases.extend(people::CASES);
     cases.extend(parity::CASES);
     cases.extend(external::CASES);

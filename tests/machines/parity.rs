@@ -11,11 +11,11 @@ mod objects;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
-use edgeboot::k8s::{names, units};
+use anyhow::{Result, ensure};
 
 use super::Case;
-use super::machine::{LIMIT, Machine, repository};
+use super::machine::{LIMIT, Machine};
+use super::peer::{self, OVERRIDE, write};
 use objects::Objects;
 
 /// The cases of this file.
@@ -56,10 +56,6 @@ const OPTIONS: Cluster = Cluster {
 
 /// The name of every machine here: it is in the objects.
 const MACHINE: &str = "parity";
-/// Where kubeadm's machine sees what the package is made of.
-const SOURCE: &str = "/package-source";
-/// A container has no CAP_SYS_RESOURCE (see image/try.yaml).
-const OVERRIDE: &str = "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\n  restrict_oom_score_adj = true\n";
 
 fn defaults() -> Result<()> {
     let theirs = DEFAULTS.by_kubeadm()?;
@@ -78,19 +74,10 @@ fn options() -> Result<()> {
 impl Cluster {
     /// The objects of kubeadm's cluster; its machine is gone afterwards, for the next one has its address.
     fn by_kubeadm(&self) -> Result<Objects> {
-        let source =
-            repository().join("target/package-source").canonicalize().context("target/package-source; image/package makes it")?;
-        let bind = format!("--bind-ro={}:{SOURCE}", source.display());
-        let machine = Machine::up(MACHINE, &["--bare", "--off", "--nspawn", &bind])?;
-        let root = machine.root()?;
-        self.surroundings(&root)?;
-        lay_runtime(&root)?;
-        write(&root, "/etc/cni/net.d/10-bridge.conflist", include_str!("parity/bridge.conflist"))?;
-        write(&root, "/root/kubeadm.yaml", self.stream)?;
-        machine.on()?;
-        machine.run("systemctl enable --now containerd kubelet")?;
-        machine
-            .run(&format!("for image in {SOURCE}/images/*.tar; do ctr -n k8s.io images import --local $image >&2 || exit; done"))?;
+        let machine = peer::up(MACHINE, "10.77.0.11", |root| {
+            self.surroundings(root)?;
+            write(root, "/root/kubeadm.yaml", self.stream)
+        })?;
         let upload = if self.upload_certs { "--upload-certs" } else { "" };
         machine.run(&format!("kubeadm init --config /root/kubeadm.yaml --skip-phases=preflight {upload}"))?;
         Objects::settled(&machine, self.stream)
@@ -130,26 +117,6 @@ impl Cluster {
         ensure!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
         Ok(())
     }
-}
-
-fn write(root: &Path, path: &str, text: &str) -> Result<()> {
-    let path = root.join(path.trim_start_matches('/'));
-    fs::create_dir_all(path.parent().context("a folder")?)?;
-    fs::write(&path, text).with_context(|| path.display().to_string())
-}
-
-/// containerd and the kubelet as edgeboot runs them, so that only what makes the cluster is another.
-fn lay_runtime(root: &Path) -> Result<()> {
-    let current = root.join(names::PACKAGES_DIR.trim_start_matches('/'));
-    fs::create_dir_all(&current)?;
-    std::os::unix::fs::symlink(format!("{SOURCE}/files"), current.join("current"))?;
-    let kubelet = units::kubelet_unit_files("none");
-    let runtime = [units::containerd_service("none"), units::containerd_config("registry.k8s.io/pause:3.10.2")];
-    for file in kubelet.into_iter().chain(runtime) {
-        write(root, &file.path, &file.text)?;
-    }
-    write(root, units::CONTAINERD_NODE_CONFIG, OVERRIDE)?;
-    write(root, "/etc/sysctl.d/90-kubernetes.conf", "net.ipv4.ip_forward = 1\n")
 }
 
 /// kubeadm makes, lists and deletes a token; what joins with it finds the cluster signed, and what it may read.
