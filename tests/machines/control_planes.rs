@@ -36,9 +36,8 @@ pub fn further(name: &str, address: &str, hash: &str) -> Result<Machine> {
     let kubelet = common.split("---\n").find(|document| document.contains("KubeletConfiguration")).context("kubelet settings")?;
     let node = common.split("---\n").next().context("a NodeConfig")?;
     let join = format!(
-        "role: controlPlane\njoin:\n  endpoints: [\"{FOUNDER}:6443\"]\n  tokenFrom: credential:token\n  caCertHashes: [\"{}\"]\n  \
-         certificateKeyFrom: credential:certificate-key\n",
-        hash
+        "role: controlPlane\njoin:\n  endpoints: [\"{FOUNDER}:6443\"]\n  tokenFrom: credential:token\n  caCertHashes: [\"{hash}\"]\n  \
+         certificateKeyFrom: credential:certificate-key\n"
     );
     let node = node.replace("role: controlPlane\n", &join).replace("network: {component: bridge}\n", "");
     let path = configuration(name, &format!("{node}---\n{kubelet}"))?;
