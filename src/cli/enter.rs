@@ -15,14 +15,13 @@ use crate::engine::run;
 use crate::error::{Error, Result};
 use crate::host::root::Placement;
 use crate::host::{Changed, Deadline, Host, Root};
+use crate::k8s::names::PLACED_BINARY;
 use crate::k8s::units;
 use crate::phases;
 
 use super::session::{Prepared, PreparedNode, Session, ask_the_machine, require_root, require_systemd, stop_signal};
 use super::{Global, follow, plan, print, print_error, reconcile};
 
-/// Where edgeboot lies on a host where nothing was baked.
-const PLACED_BINARY: &str = "/var/lib/edgeboot/bin/edgeboot";
 /// The unit that does the work: where an image has it, and where it is placed.
 const RECONCILE_UNITS: [&str; 3] = [
     "/usr/lib/systemd/system/edgeboot-reconcile.service",
@@ -34,6 +33,7 @@ const RECONCILE_UNITS: [&str; 3] = [
 pub async fn enter(global: &Global, session: &Session, recording: &Recording) -> Result<Status> {
     let root = &session.host.root;
     require_systemd(root)?;
+    refuse_half_a_reset(root)?;
     let placed = place_edgeboot(&session.host).await?;
     if placed.is_yes() {
         print_error(&format!("placed edgeboot at {PLACED_BINARY} and its units in /etc/systemd/system"));
@@ -46,8 +46,19 @@ pub async fn enter(global: &Global, session: &Session, recording: &Recording) ->
     follow::follow(global).await
 }
 
+/// Half of what a reset was to remove is no ground to build on.
+fn refuse_half_a_reset(root: &Root) -> Result<()> {
+    let (ledger, _) = Ledger::load(root)?;
+    if !phases::reset::is_under_way(&ledger.state()) {
+        return Ok(());
+    }
+    Err(Error::host("making the machine a node again")
+        .because("a reset of it has begun and not come to its end")
+        .hint("run `edgeboot reset` again, and then this"))
+}
+
 /// An explicit init or join is the answer to a machine that `reset` holds, or whose cluster is gone.
-async fn release(host: &Host) -> Result<()> {
+pub async fn release(host: &Host) -> Result<()> {
     let (ledger, _) = Ledger::load(&host.root)?;
     let state = ledger.state();
     let gone = state.cluster.is_some() && phases::cluster::is_gone(&host.root)?;

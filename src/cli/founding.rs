@@ -104,7 +104,7 @@ fn refuse_another_cluster(root: &Root, wished: &Node) -> Result<()> {
     if standing.join().is_some() {
         return Err(Error::config("founding a cluster")
             .because("this machine belongs to one that it joined")
-            .hint("`edgeboot reconcile` carries on with that one; `kubeadm reset` ends it"));
+            .hint("`edgeboot reconcile` carries on with that one; `edgeboot reset` ends it"));
     }
     let (a, b) = (&standing.cluster, &wished.cluster);
     let differs = [
@@ -121,7 +121,7 @@ fn refuse_another_cluster(root: &Root, wished: &Node) -> Result<()> {
     }
     Err(Error::config("founding a cluster")
         .because(format!("another one is here already, with a different {}", different.join(", ")))
-        .hint("`edgeboot reconcile` carries on with the one that is here; `kubeadm reset` ends it"))
+        .hint("`edgeboot reconcile` carries on with the one that is here; `edgeboot reset` ends it"))
 }
 
 /// How kubeadm ends, on a terminal only: a journal or a pipe is no place for a token.

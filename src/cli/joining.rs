@@ -111,7 +111,7 @@ fn refuse_another_cluster(root: &Root, wished: &Node) -> Result<()> {
     };
     Err(Error::config("joining a cluster")
         .because(why)
-        .hint("`edgeboot reconcile` carries on with the one that is here; `kubeadm reset` ends it"))
+        .hint("`edgeboot reconcile` carries on with the one that is here; `edgeboot reset` ends it"))
 }
 
 /// Whether the pins are another CA's. Without pins the phases find out.

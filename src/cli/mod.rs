@@ -4,7 +4,7 @@
 pub mod certs;
 mod cluster;
 pub mod config;
-mod enter;
+pub mod enter;
 pub mod follow;
 pub mod founding;
 pub mod init;
@@ -17,6 +17,7 @@ pub mod phase;
 pub mod plan;
 pub mod preflight;
 pub mod reconcile;
+pub mod reset;
 pub mod session;
 pub mod status;
 mod table;
@@ -123,6 +124,12 @@ pub enum Command {
         after_help = "Example:\n  edgeboot join 10.0.0.5:6443 --token-file ./token --discovery-token-ca-cert-hash sha256:1234…cdef\n  edgeboot join k8s.example.com:6443 --token abcdef.0123456789abcdef --discovery-token-ca-cert-hash sha256:1234…cdef --control-plane --certificate-key 1234…cdef\n  edgeboot join phase preflight --config kubeadm.yaml"
     )]
     Join(Box<joining::JoinCommand>),
+    /// Undoes what edgeboot did on this machine, with kubeadm's flags, and holds it until `init` or `join`.
+    ///
+    /// It needs no configuration and no API server, and works on a machine that has joined only halfway. The Node and etcd's member are
+    /// taken out of the cluster where that can be; what others made or changed is left and named. It may be interrupted and repeated.
+    #[command(after_help = "Example:\n  edgeboot reset --dry-run\n  edgeboot reset --force")]
+    Reset(Box<reset::ResetCommand>),
     /// Checks, prints and migrates configurations.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -165,6 +172,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Plan(command) => return command.run(&global).await,
         Command::Init(command) => return command.run(&global).await,
         Command::Join(command) => return command.run(&global).await,
+        Command::Reset(command) => return command.run(&global).await,
         Command::Config(command) => command.run(&global),
         Command::Status(command) => return command.run(&global).await,
         Command::Package(command) => command.run(&global),

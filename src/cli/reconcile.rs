@@ -16,7 +16,7 @@ use crate::k8s::names;
 use crate::phases;
 
 use super::listeners::{Journal, StatusFile, Systemd, Terminal};
-use super::session::{Ended, Prepared, Session, require_systemd, stop_signal};
+use super::session::{Ended, HELD, Prepared, Session, require_systemd, stop_signal};
 use super::{Global, Output, failed, follow, print, print_error, print_value};
 
 /// The phases whose files edgeboot-mend repairs before containerd and the kubelet start: from what is on the machine, without
@@ -109,7 +109,7 @@ async fn once(session: &Session, force: &[String], stop: watch::Receiver<bool>) 
         Prepared::Node(prepared) => prepared,
         Prepared::Unconfigured(message) => return Ok(Ended::without_work(message)),
         Prepared::Held => {
-            return Ok(Ended::without_work("held after a reset; `edgeboot init` or `edgeboot join` makes it a node again"));
+            return Ok(Ended::without_work(HELD));
         }
     };
     let (prepared, outcome) = session.converge(prepared, || session.prepare(&[], force), stop).await?;

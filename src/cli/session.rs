@@ -17,6 +17,9 @@ use crate::error::{Error, Kind, Result};
 use crate::host::{Host, Root, kernel};
 use crate::phases;
 
+/// What is said of a machine that `reset` holds.
+pub const HELD: &str = "held after a reset; `edgeboot init` or `edgeboot join` makes it a node again";
+
 /// The machine and who listens.
 #[derive(Debug)]
 pub struct Session {

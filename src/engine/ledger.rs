@@ -380,8 +380,12 @@ impl Memory {
 
 /// The copy that `reset` puts back: named by the path, private, durable with the same flush.
 fn kept_copy(path: &Utf8Path, bytes: &[u8]) -> Placement {
-    let name = path.as_str().trim_start_matches('/').replace('/', "-");
-    Placement { path: Utf8Path::new(names::KEPT_DIR).join(name), mode: 0o600, bytes: bytes.to_vec() }
+    Placement { path: kept_path(path), mode: 0o600, bytes: bytes.to_vec() }
+}
+
+/// Where the copy lies of what stood at `path`.
+pub fn kept_path(path: &Utf8Path) -> Utf8PathBuf {
+    Utf8Path::new(names::KEPT_DIR).join(path.as_str().trim_start_matches('/').replace('/', "-"))
 }
 
 /// Where two texts differ, without saying what stands there: it may be a secret.

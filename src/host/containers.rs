@@ -10,7 +10,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, StreamExt as _};
 
 use crate::error::{Error, Result};
 
@@ -171,7 +171,9 @@ impl Containers for Machine {
                     runtime.remove_pod_sandbox(&pod.id).await
                 }
             });
-            stream::iter(removals).buffer_unordered(REMOVALS).try_collect::<()>().await?;
+            // One that cannot be removed (its network plugin is gone, for instance) keeps no other one.
+            let done: Vec<Result<()>> = stream::iter(removals).buffer_unordered(REMOVALS).collect().await;
+            done.into_iter().collect::<Result<()>>()?;
             Ok(removed)
         };
         deadline.bound(work).await?

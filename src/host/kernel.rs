@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Root;
+use super::{Root, Utf8PathBuf};
 use crate::error::Result;
 
 /// Where the kernel's configuration may stand in plain text; `{}` is the release (system-validators' `kernel_validator.go`).
@@ -94,6 +94,28 @@ pub fn swaps(root: &Root) -> Result<Vec<SwapArea>> {
     let paths = table.lines().skip(1).filter_map(|line| line.split_ascii_whitespace().next());
     // The kernel writes spaces in names in octal, as in /proc/mounts.
     Ok(paths.map(|path| SwapArea { path: path.replace("\\040", " ") }).collect())
+}
+
+/// Where something is mounted, in the order of mounting.
+pub fn mounts(root: &Root) -> Result<Vec<Utf8PathBuf>> {
+    let table = text(root, "/proc/self/mounts")?;
+    Ok(table.lines().filter_map(|line| line.split(' ').nth(1)).map(|path| without_escapes(path).into()).collect())
+}
+
+/// A path as the kernel writes it into its tables: what would end a column is a backslash and three octal digits.
+fn without_escapes(path: &str) -> String {
+    let mut parts = path.split('\\');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        if let Some(byte) = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            plain.push(char::from(byte));
+            plain.push_str(&part[3..]);
+        } else {
+            plain.push('\\');
+            plain.push_str(part);
+        }
+    }
+    plain
 }
 
 /// Which control group hierarchy systemd uses.
@@ -242,6 +264,7 @@ mod tests {
             ("/sys/devices/system/cpu/online", "0-3,8\n"),
             ("/proc/swaps", "Filename Type Size Used Priority\n/dev/dm\\0401 partition 1 0 -2\n"),
             ("/sys/fs/cgroup/cgroup.controllers", "cpuset cpu memory\n"),
+            ("/proc/self/mounts", "/dev/vda1 / ext4 rw 0 0\ntmpfs /var/lib/kubelet/pods/a\\040b\\134 tmpfs rw 0 0\n"),
             ("/proc/self/status", "Name:\tx\nUid:\t1000\t0\t0\t0\n"),
             ("/proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t6291456\n"),
             ("/proc/sys/kernel/osrelease", "6.12.30\n"),
@@ -250,6 +273,7 @@ mod tests {
         assert_eq!(memory_megabytes(&root).expect("looked"), Some(2000));
         assert_eq!(processors(&root).expect("looked"), Some(5));
         assert_eq!(swaps(&root).expect("looked"), vec![SwapArea { path: "/dev/dm 1".to_owned() }]);
+        assert_eq!(mounts(&root).expect("looked"), ["/", "/var/lib/kubelet/pods/a b\\"]);
         assert_eq!(cgroups(&root).expect("looked"), Cgroups::V2);
         assert!(controllers(&root).expect("looked").contains(&"devices".to_owned()));
         assert_eq!(effective_user(&root).expect("looked"), Some(0));

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use crate::error::{Error, Result};
 
-use super::Deadline;
+use super::{Changed, Deadline};
 
 /// An address on an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,14 @@ pub trait Net: Send + Sync + std::fmt::Debug {
     /// Returns after the next change of an address or route. The subscription is made before the state is read, so that no change
     /// is missed: `seen` is what the caller knows, and when the state differs already it returns at once.
     async fn changed(&self, seen: &Interfaces, deadline: &Deadline) -> Result<Interfaces>;
+    /// The names of all interfaces.
+    async fn links(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+    /// Removes an interface; nothing to do when there is none of that name.
+    async fn remove_link(&self, _name: &str) -> Result<Changed> {
+        Ok(Changed::No)
+    }
     /// Who listens on a local TCP port, as the name of its process where that can be known; `None` when it is free.
     async fn listener(&self, port: u16) -> Result<Option<Listener>>;
 }
@@ -91,6 +99,14 @@ impl Net for Machine {
 
     async fn changed(&self, seen: &Interfaces, deadline: &Deadline) -> Result<Interfaces> {
         netlink::changed(seen, deadline).await
+    }
+
+    async fn links(&self) -> Result<Vec<String>> {
+        netlink::links().await
+    }
+
+    async fn remove_link(&self, name: &str) -> Result<Changed> {
+        netlink::remove_link(name).await
     }
 
     async fn listener(&self, port: u16) -> Result<Option<Listener>> {

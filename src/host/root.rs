@@ -106,6 +106,8 @@ pub trait Files: Send + Sync + std::fmt::Debug {
     fn sync_batch(&self, files: Vec<Box<dyn WriteFile>>) -> io::Result<()> {
         files.into_iter().try_for_each(|mut file| file.sync())
     }
+    /// Takes the uppermost mount at a path away, also while it is used; what is no mount point is `InvalidInput`.
+    fn unmount(&self, path: &Utf8Path) -> io::Result<()>;
     /// What is left there.
     fn space(&self, path: &Utf8Path) -> io::Result<Space>;
 }

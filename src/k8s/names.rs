@@ -37,6 +37,8 @@ pub const ETCD_DATA_DIR: &str = "/var/lib/etcd";
 
 /// edgeboot's folder.
 pub const EDGEBOOT_DIR: &str = "/var/lib/edgeboot";
+/// edgeboot itself, on a host where nothing was baked.
+pub const PLACED_BINARY: &str = "/var/lib/edgeboot/bin/edgeboot";
 /// The state.
 pub const STATE: &str = "/var/lib/edgeboot/state.json";
 /// Copies of what stood where we wrote.

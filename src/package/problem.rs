@@ -107,7 +107,7 @@ impl Problem {
             Problem::Absent => format!("put a package at {path}, or name another place by `package:` in the configuration"),
             Problem::OtherArchitecture { machine, .. } => format!("use a package that was built for {machine}"),
             Problem::Older { .. } => {
-                "offer a newer package, or keep the installed one by taking this one away; going back needs `kubeadm reset`"
+                "offer a newer package, or keep the installed one by taking this one away; going back needs `edgeboot reset`"
                     .to_owned()
             }
             Problem::NotAPackage(_) | Problem::OverLimit { .. } | Problem::Refused { .. } | Problem::Malformed { .. } => {

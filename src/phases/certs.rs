@@ -198,7 +198,7 @@ impl Situation {
             Some(Evidence::State(_)) if self.here => error.hint(
                 "nothing else is left of that cluster: run `edgeboot init` to found a new one, or restore its files and etcd's data from a backup",
             ),
-            Some(_) if self.here => error.hint(format!("restore {path} from a backup; edgeboot never replaces it while its cluster is here (`kubeadm reset` ends the cluster)")),
+            Some(_) if self.here => error.hint(format!("restore {path} from a backup; edgeboot never replaces it while its cluster is here (`edgeboot reset` ends the cluster)")),
             _ => error.hint(format!("restore {path}, or remove it together with its other half and what was made from them; then run `edgeboot reconcile`")),
         }
     }

@@ -24,6 +24,7 @@ mod objects;
 mod package;
 mod patches;
 pub mod preflight;
+pub mod reset;
 mod runtime;
 pub mod show_join_command;
 pub mod stale;

@@ -50,6 +50,11 @@ pub fn record(told: &Layer) -> Recording {
     Recording { groups: vec![credentials, vec![stream]] }
 }
 
+/// Whether a credential of this name was made by [`record`].
+pub fn is_recorded_credential(name: &str) -> bool {
+    ["init-certificate-key", "init-token-", "recorded-"].iter().any(|start| name.starts_with(start))
+}
+
 /// Moves a secret out of `owner` into a credential.
 fn hide(owner: &mut Tree, forms: &Forms, name: &str, credentials: &mut Vec<Placement>) {
     let Some((_, Tree { place, value: Value::Text(secret, _) })) = owner.take(forms.value) else { return };

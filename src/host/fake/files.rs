@@ -324,8 +324,10 @@ impl Files for FakeFiles {
         self.fuse.burn()?;
         let mut disk = self.disk();
         let id = disk.find(path, true).ok_or_else(|| absent(path))?;
-        if let Some(Node::File { cached, .. }) = disk.nodes.get_mut(&id) {
+        if let Some(Node::File { cached, flushed, .. }) = disk.nodes.get_mut(&id) {
+            // The kernel has no cache before itself.
             *cached = bytes.to_vec();
+            *flushed = Some(bytes.to_vec());
         }
         Ok(())
     }
@@ -393,6 +395,16 @@ impl Files for FakeFiles {
             disk.flush(id);
         }
         Ok(())
+    }
+    fn unmount(&self, path: &Utf8Path) -> io::Result<()> {
+        let table = Utf8Path::new("/proc/self/mounts");
+        let lines = String::from_utf8_lossy(&self.read(table)?.unwrap_or_default()).into_owned();
+        let is_it = |line: &&str| line.split(' ').nth(1) == Some(path.as_str());
+        if !lines.lines().any(|line| is_it(&line)) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        let left: Vec<&str> = lines.lines().filter(|line| !is_it(line)).collect();
+        self.write_in_place(table, (left.join("\n") + "\n").as_bytes())
     }
     fn space(&self, _path: &Utf8Path) -> io::Result<Space> {
         self.fuse.alive()?;

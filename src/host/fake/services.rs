@@ -78,6 +78,7 @@ pub struct Services {
     running: Mutex<Running>,
     stored: Mutex<Stored>,
     interfaces: Mutex<Interfaces>,
+    links: Mutex<BTreeSet<String>>,
     now: Mutex<Timestamp>,
     /// D-Bus calls and API writes since it was made: what a second boot must not repeat.
     writes: Mutex<Vec<String>>,
@@ -109,6 +110,7 @@ impl Services {
             running: Mutex::default(),
             stored: Mutex::default(),
             interfaces: Mutex::new(interfaces),
+            links: Mutex::new(BTreeSet::from(["eth0".to_owned()])),
             now: Mutex::new("2026-11-21T09:00:00Z".parse().expect("a time")),
             writes: Mutex::default(),
             elsewhere: Mutex::default(),
@@ -141,6 +143,14 @@ impl Services {
     /// What the network is from now on.
     pub fn set_interfaces(&self, interfaces: Interfaces) {
         *lock(&self.interfaces) = interfaces;
+    }
+    /// A plugin or a component of the cluster makes an interface.
+    pub fn add_link(&self, name: &str) {
+        lock(&self.links).insert(name.to_owned());
+    }
+    /// The interfaces there are.
+    pub fn link_names(&self) -> Vec<String> {
+        lock(&self.links).iter().cloned().collect()
     }
     /// What time it is from now on.
     pub fn set_now(&self, now: Timestamp) {
@@ -362,6 +372,18 @@ impl Net for Services {
     }
     async fn changed(&self, _seen: &Interfaces, deadline: &Deadline) -> Result<Interfaces> {
         Err(deadline.exceeded())
+    }
+    async fn links(&self) -> Result<Vec<String>> {
+        self.alive()?;
+        Ok(lock(&self.links).iter().cloned().collect())
+    }
+    async fn remove_link(&self, name: &str) -> Result<Changed> {
+        if !lock(&self.links).contains(name) {
+            return Ok(Changed::No);
+        }
+        self.wrote(format!("RemoveLink {name}"))?;
+        lock(&self.links).remove(name);
+        Ok(Changed::Yes)
     }
     async fn listener(&self, _port: u16) -> Result<Option<Listener>> {
         Ok(None)

@@ -12,7 +12,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_connection, new
 
 use super::{Address, DefaultRoute, Interfaces};
 use crate::error::{Error, Result};
-use crate::host::Deadline;
+use crate::host::{Changed, Deadline};
 
 /// What can change an address or a default route.
 const EVENTS: &[MulticastGroup] = &[
@@ -32,6 +32,33 @@ pub(super) async fn interfaces() -> Result<Interfaces> {
     let (connection, handle, _messages) = new_connection().map_err(failed)?;
     tokio::select! {
         answer = read(&handle) => answer,
+        () = connection => Err(failed("the connection ended")),
+    }
+}
+
+/// The names of all interfaces.
+pub(super) async fn links() -> Result<Vec<String>> {
+    let (connection, handle, _messages) = new_connection().map_err(failed)?;
+    let mut links: Vec<String> = tokio::select! {
+        answer = names(&handle) => answer?.into_values().collect(),
+        () = connection => return Err(failed("the connection ended")),
+    };
+    links.sort();
+    Ok(links)
+}
+
+/// Removes an interface.
+pub(super) async fn remove_link(name: &str) -> Result<Changed> {
+    let (connection, handle, _messages) = new_connection().map_err(failed)?;
+    let removal = async {
+        let Some(index) = names(&handle).await?.into_iter().find_map(|(index, other)| (other == name).then_some(index)) else {
+            return Ok(Changed::No);
+        };
+        let removed = handle.link().del(index).execute().await;
+        removed.map(|()| Changed::Yes).map_err(|error| Error::host(format!("removing the interface {name}")).because(error))
+    };
+    tokio::select! {
+        answer = removal => answer,
         () = connection => Err(failed("the connection ended")),
     }
 }

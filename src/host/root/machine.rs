@@ -9,6 +9,7 @@ use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, MetadataExt, OpenOptions, OpenOptionsExt, Permissions, PermissionsExt};
 use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::{FileType, Files, Metadata, ReadFile, Space, WriteFile, is_absent};
@@ -23,12 +24,14 @@ const FLUSHERS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Tree {
     dir: Dir,
+    /// Where it stands: for system calls that take no directory.
+    at: Utf8PathBuf,
 }
 
 impl Tree {
     pub(super) fn at(path: &str) -> Result<Tree> {
         let dir = Dir::open_ambient_dir(path, ambient_authority()).doing(|| format!("opening the tree {path}"))?;
-        Ok(Tree { dir })
+        Ok(Tree { dir, at: path.into() })
     }
 
     /// Runs `operation` on the path relative to the root; once more on the resolved path when a link leads out of the root.
@@ -251,6 +254,11 @@ impl Files for Tree {
             let flushers: Vec<_> = (0..threads).map(|_| scope.spawn(flush)).collect();
             flushers.into_iter().try_for_each(|flusher| flusher.join().expect("flushing does not panic"))
         })
+    }
+
+    fn unmount(&self, path: &Utf8Path) -> io::Result<()> {
+        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+        Ok(umount2(self.at.join(relative(path)).as_std_path(), flags)?)
     }
 
     fn space(&self, path: &Utf8Path) -> io::Result<Space> {

@@ -74,6 +74,42 @@ impl Root {
         self.sync_parent(path)?;
         Ok(Changed::Yes)
     }
+    /// Removes all that is in a directory, durably, and the directory itself where that can be: not a mount point, nor what a link
+    /// leads to. Nothing to do when it is absent.
+    pub fn clear(&self, path: impl AsRef<Utf8Path>) -> Result<Changed> {
+        let path = path.as_ref();
+        let mut changed = Changed::No;
+        for name in self.list(path)?.unwrap_or_default() {
+            changed = changed.or(self.remove_all(path.join(name))?);
+        }
+        Ok(changed.or(self.remove_empty(path)?))
+    }
+    /// Removes a directory, durably, if nothing is in it; whatever else stands there is left alone.
+    pub fn remove_empty(&self, path: impl AsRef<Utf8Path>) -> Result<Changed> {
+        let path = path.as_ref();
+        let is_folder = self.metadata(path)?.is_some_and(|there| there.file_type == FileType::Dir);
+        if !is_folder || self.list(path)?.is_some_and(|names| !names.is_empty()) {
+            return Ok(Changed::No);
+        }
+        match self.files.remove_dir(path) {
+            // A mount point, or somebody was quicker.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::DirectoryNotEmpty) => {
+                return Ok(Changed::No);
+            }
+            removed => removed.doing(|| format!("removing {path}"))?,
+        }
+        self.sync_parent(path)?;
+        Ok(Changed::Yes)
+    }
+    /// Takes the uppermost mount at a path away, also while it is used; nothing to do where nothing is mounted.
+    pub fn unmount(&self, path: impl AsRef<Utf8Path>) -> Result<Changed> {
+        let path = path.as_ref();
+        match self.files.unmount(path) {
+            // EINVAL: it was taken away through a shared peer, as kubeadm has seen it.
+            Err(error) if is_absent(&error) || error.kind() == io::ErrorKind::InvalidInput => Ok(Changed::No),
+            done => done.doing(|| format!("unmounting {path}")).map(|()| Changed::Yes),
+        }
+    }
     /// What is in the file, or the names in the directory, is on the disk when this returns.
     pub fn sync(&self, path: impl AsRef<Utf8Path>) -> Result<()> {
         let path = path.as_ref();

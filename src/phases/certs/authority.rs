@@ -169,7 +169,7 @@ impl AuthorityPhase {
             Some(identity) => Err(Error::host(format!("using {path}"))
                 .because(format!("it is {standing}, and this machine belongs to the cluster of {}", identity.ca_cert_hash))
                 .hint(format!(
-                    "restore the CA of that cluster; when it was replaced on purpose, run `edgeboot reconcile --force={path}`; `kubeadm reset` leaves the old cluster"
+                    "restore the CA of that cluster; when it was replaced on purpose, run `edgeboot reconcile --force={path}`; `edgeboot reset` leaves the old cluster"
                 ))),
         }
     }

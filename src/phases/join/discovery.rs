@@ -124,7 +124,7 @@ fn refuse_control_plane(cx: &Context) -> Result<()> {
     }
     Err(Error::config("joining a cluster as a worker")
         .because(format!("this machine is a control plane: etcd has data in {member}"))
-        .hint("`kubeadm reset` ends its life as a control plane; or configure `role: controlPlane` again"))
+        .hint("`edgeboot reset` ends its life as a control plane; or configure `role: controlPlane` again"))
 }
 
 /// A machine that has joined one cluster does not silently go to another.
@@ -149,7 +149,7 @@ fn same_as_before(cx: &Context, cluster: &ClusterInfo) -> Result<()> {
 fn other_cluster(joined: &str) -> Error {
     Error::config("joining the cluster that is configured")
         .because(format!("this machine has joined another one, whose CA is {joined}"))
-        .hint("`kubeadm reset` and a new `edgeboot join` take it to another cluster; or configure the cluster it is in")
+        .hint("`edgeboot reset` and a new `edgeboot join` take it to another cluster; or configure the cluster it is in")
 }
 
 async fn discover(cx: &Context) -> Result<ClusterInfo> {

@@ -42,7 +42,7 @@ fn available(cx: &Context, paths: impl Iterator<Item = String>) -> Result<Vec<Fi
         if is_written(cx, &path)? && !cx.is_ours(&path)? {
             let name = format!("FileAvailable-{}", path.replace('/', "-"));
             let message = format!("{path} is there, and not of a node that edgeboot knows");
-            findings.push(Finding::error(name, message, "move it away, or run `kubeadm reset` if it is left over"));
+            findings.push(Finding::error(name, message, "move it away, or run `edgeboot reset` if it is left over"));
         }
     }
     Ok(findings)

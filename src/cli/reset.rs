@@ -1,0 +1,217 @@
+//! `edgeboot reset`: asks first, takes the lock (a run that still waits for something is stopped for it), and undoes in place what
+//! edgeboot did. It reads no configuration: a broken one, or none, is no hindrance.
+
+use std::io::{BufRead as _, IsTerminal as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::engine::phase::{Kept, PhaseId};
+use crate::engine::progress::RunResult;
+use crate::error::{Error, Result};
+use crate::host::lock::{self, Attempt, Lock};
+use crate::host::{Deadline, Host, Utf8Path, Utf8PathBuf};
+use crate::k8s::names;
+use crate::phases::reset::{Options, PHASES, Reset, selected};
+
+use super::init::absolute;
+use super::session::{HELD, Session};
+use super::{Global, Output, failed, print, print_error, print_value, reconcile};
+
+/// Units that hold the lock while they work or wait.
+const WORKING: [&str; 2] = ["edgeboot.service", "edgeboot-reconcile.service"];
+/// How long a run may take to end what it has begun.
+const STOP: Duration = Duration::from_secs(180);
+
+/// `edgeboot reset`.
+#[derive(Debug, Args)]
+pub struct ResetCommand {
+    #[command(flatten)]
+    flags: ResetFlags,
+    #[command(subcommand)]
+    part: Option<ResetPart>,
+}
+
+/// A part of `reset`.
+#[derive(Debug, Subcommand)]
+pub enum ResetPart {
+    /// Runs one phase alone: preflight, delete-node, remove-etcd-member or cleanup-node.
+    Phase {
+        /// The phase's id.
+        id: String,
+        /// The options, as `reset` takes them.
+        #[command(flatten)]
+        flags: Box<ResetFlags>,
+    },
+}
+
+/// kubeadm's flags of its reset.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ResetFlags {
+    /// Does not ask.
+    #[arg(short = 'f', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    force: bool,
+    /// A certificates folder that is emptied, whoever made what is in it. Without it, certificates that edgeboot did not make are left.
+    #[arg(long, value_name = "FOLDER")]
+    cert_dir: Option<String>,
+    /// Empties /etc/kubernetes/tmp.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    cleanup_tmp_dir: bool,
+    /// The socket of the container runtime. By default the one the kubelet was told, or edgeboot's own containerd.
+    #[arg(long, value_name = "SOCKET")]
+    cri_socket: Option<String>,
+    /// The kubeconfig by which the Node is deleted. [default: /etc/kubernetes/admin.conf]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<String>,
+    /// Checks that do not count: IsPrivilegedUser, or all.
+    #[arg(long, value_name = "CHECK,…", value_delimiter = ',')]
+    ignore_preflight_errors: Vec<String>,
+    /// Phases that are left out.
+    #[arg(long, value_name = "PHASE,…", value_delimiter = ',')]
+    skip_phases: Vec<String>,
+    /// Says what would be done, and does nothing.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    dry_run: bool,
+}
+
+impl ResetFlags {
+    fn options(&self) -> Result<Options> {
+        let path = |path: &Option<String>| path.as_deref().map(absolute).transpose().map(|path| path.map(Utf8PathBuf::from));
+        Ok(Options {
+            certificates_dir: path(&self.cert_dir)?,
+            cri_socket: self.cri_socket.as_deref().map(|socket| socket.trim_start_matches("unix://").into()),
+            cleanup_tmp_dir: self.cleanup_tmp_dir,
+            kubeconfig: path(&self.kubeconfig)?,
+            ignore_preflight_errors: self.ignore_preflight_errors.clone(),
+        })
+    }
+}
+
+impl ResetCommand {
+    /// Runs it.
+    pub async fn run(self, global: &Global) -> ExitCode {
+        let (only, flags) = match self.part {
+            Some(ResetPart::Phase { id, flags }) => (Some(id), *flags),
+            None => (None, self.flags),
+        };
+        match reset(global, only.as_deref(), &flags).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        }
+    }
+}
+
+async fn reset(global: &Global, only: Option<&str>, flags: &ResetFlags) -> Result<()> {
+    let phases = selected(only, &flags.skip_phases)?;
+    let options = flags.options()?;
+    if flags.dry_run {
+        let session = Session::quiet()?;
+        return foretell(&Reset::open(session.host.clone(), session.progress.clone(), options)?, &phases);
+    }
+    if !flags.force {
+        ask()?;
+    }
+    let session = reconcile::open(global, false)?;
+    let _lock = take_lock(&session.host).await?;
+    let reset = Reset::open(session.host.clone(), session.progress.clone(), options)?;
+    let kept = match reset.run(&phases).await {
+        Ok(kept) => kept,
+        Err(error) => {
+            session.progress.conclude(RunResult::Failed, "", None);
+            return Err(error);
+        }
+    };
+    session.progress.conclude(RunResult::Unconfigured, HELD, None);
+    if global.output == Output::Text {
+        print(&farewell(&kept));
+        return Ok(());
+    }
+    print_value(global.output, &session.progress.status())
+}
+
+/// What would be done.
+fn foretell(reset: &Reset, phases: &[PhaseId]) -> Result<()> {
+    for (id, summary) in PHASES.iter().filter(|(id, _)| phases.contains(id)) {
+        print(&format!("{id}: {summary}"));
+    }
+    if phases.iter().any(|id| id.0 == "cleanup-node") {
+        for line in reset.survey()?.lines() {
+            print(&format!("  would {line}"));
+        }
+    }
+    Ok(())
+}
+
+/// On a terminal a person is asked, as kubeadm asks; nobody else can answer.
+fn ask() -> Result<()> {
+    let refused = || Error::usage("resetting the machine");
+    if !std::io::stdin().is_terminal() {
+        return Err(refused().because("nobody is there to be asked").hint("`edgeboot reset --force` does not ask"));
+    }
+    print_error("What edgeboot made on this machine will be removed: its part in the cluster, its pods, their data, and its keys.");
+    print_error("Are you sure you want to proceed? [y/N]");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(|error| refused().because(error))?;
+    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(refused().because("the answer was no"))
+}
+
+/// The lock. A unit that has it is stopped: it may wait for hours for a cluster that this machine is not to join any more.
+async fn take_lock(host: &Host) -> Result<Lock> {
+    let path = Utf8Path::new(names::LOCK);
+    if let Attempt::Taken(lock) = lock::attempt(path, "edgeboot reset")? {
+        return Ok(lock);
+    }
+    let deadline = Deadline::after(STOP, "edgeboot's run to end");
+    for unit in WORKING {
+        if host.systemd.status(unit).await?.is_some_and(|status| status.active_state == "activating") {
+            print_error(&format!("stopping {unit}, which is at work"));
+            host.systemd.stop(unit, &deadline).await.map(drop)?;
+        }
+    }
+    match lock::attempt(path, "edgeboot reset")? {
+        Attempt::Taken(lock) => Ok(lock),
+        Attempt::Held(holder) => Err(holder.into_error(path)),
+    }
+}
+
+/// What is said at the end: what is left, and what comes next.
+fn farewell(kept: &[Kept]) -> String {
+    let mut lines: Vec<String> = kept.iter().map(|kept| format!("left: {}: {}", kept.subject, kept.difference)).collect();
+    lines.push(format!(
+        "This machine is no node any more. Installed packages ({}) and images stay, so that it can be one again without their source.",
+        names::PACKAGES_DIR
+    ));
+    lines.push("Boots build nothing until `edgeboot init` or `edgeboot join`.".to_owned());
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn read(line: &str) -> (Option<String>, ResetFlags) {
+        let Command::Reset(command) = Cli::try_parse_from(line.split(' ')).expect(line).command else { panic!("{line}") };
+        match command.part {
+            Some(ResetPart::Phase { id, flags }) => (Some(id), *flags),
+            None => (None, command.flags),
+        }
+    }
+
+    #[test]
+    fn kubeadms_lines_are_understood() {
+        let (_, flags) = read("edgeboot reset -f --cert-dir /pki --cri-socket unix:///run/x.sock --cleanup-tmp-dir=true --dry-run");
+        let options = flags.options().expect("options");
+        assert!(flags.force && flags.dry_run && options.cleanup_tmp_dir);
+        assert_eq!(options.cri_socket.as_deref(), Some(Utf8Path::new("/run/x.sock")));
+        assert_eq!(options.certificates_dir.as_deref(), Some(Utf8Path::new("/pki")));
+        let (only, flags) = read("edgeboot reset phase cleanup-node --force --ignore-preflight-errors=all");
+        assert_eq!((only.as_deref(), flags.force), (Some("cleanup-node"), true));
+    }
+}

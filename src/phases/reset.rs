@@ -1,0 +1,192 @@
+//! `edgeboot reset`: everything that edgeboot did on this machine is undone, in kubeadm's phases and by walking the ledger backwards. It
+//! needs no valid configuration, no API server and no whole join; it may be cut at any point and done again. First the machine is held,
+//! so that no boot builds in the meantime; last the state is forgotten. What others made is left and named.
+
+mod cleanup;
+mod network;
+mod node;
+mod survey;
+
+use tokio::time::Instant;
+
+use crate::engine::ledger::{Found, Ledger};
+use crate::engine::phase::{Kept, PhaseId, Subject};
+use crate::engine::progress::{Event, Progress};
+use crate::engine::state::{Record, SCHEMA, State};
+use crate::error::{Error, Result};
+use crate::host::{Host, Utf8PathBuf, kernel};
+use crate::k8s::names;
+
+pub use survey::Work;
+
+/// The phases of reset, in order, and what they do: kubeadm's, and the Node besides.
+pub const PHASES: [(PhaseId, &str); 3] = [
+    (PREFLIGHT, "checks that it can be done"),
+    (DELETE_NODE, "takes the Node out of the cluster, where this machine's credentials allow it"),
+    (CLEANUP_NODE, "stops the kubelet and all pods, and removes what edgeboot made"),
+];
+/// Checks.
+const PREFLIGHT: PhaseId = PhaseId("preflight");
+/// The Node object; kubeadm leaves it.
+const DELETE_NODE: PhaseId = PhaseId("delete-node");
+/// Everything on this machine.
+const CLEANUP_NODE: PhaseId = PhaseId("cleanup-node");
+
+/// The check that kubeadm has here.
+const IS_ROOT: &str = "IsPrivilegedUser";
+/// The entry of the state, while a reset is under way, that says that it began without a ledger.
+const WITHOUT_LEDGER: &str = "reset";
+
+/// What was asked for; the flags are kubeadm's.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A certificates folder that is to be emptied, whoever made what is in it.
+    pub certificates_dir: Option<Utf8PathBuf>,
+    /// The CRI socket, without `unix://`.
+    pub cri_socket: Option<Utf8PathBuf>,
+    /// Empties /etc/kubernetes/tmp.
+    pub cleanup_tmp_dir: bool,
+    /// The kubeconfig by which the Node is deleted.
+    pub kubeconfig: Option<Utf8PathBuf>,
+    /// Checks that do not count.
+    pub ignore_preflight_errors: Vec<String>,
+}
+
+/// One reset.
+#[derive(Debug)]
+pub struct Reset {
+    host: Host,
+    progress: Progress,
+    options: Options,
+    state: State,
+    /// The ledger says what is ours. Without it, kubeadm's folders are emptied as kubeadm empties them.
+    has_ledger: bool,
+}
+
+/// Something that is left, and why.
+fn left(subject: Subject, why: impl Into<String>) -> Kept {
+    Kept { subject, difference: why.into() }
+}
+
+/// The ids of the phases that are to be done: `only` one, or all but those that are skipped.
+pub fn selected(only: Option<&str>, skipped: &[String]) -> Result<Vec<PhaseId>> {
+    let known = |name: &str| PHASES.iter().any(|(id, _)| id.0 == name);
+    if let Some(unknown) = only.into_iter().chain(skipped.iter().map(String::as_str)).find(|name| !known(name)) {
+        let all: Vec<&str> = PHASES.iter().map(|(id, _)| id.0).collect();
+        return Err(
+            Error::usage(format!("looking for the phase '{unknown}' of reset")).because(format!("there are {}", all.join(", ")))
+        );
+    }
+    let ids = PHASES.iter().map(|(id, _)| *id);
+    Ok(ids.filter(|id| only.is_none_or(|only| only == id.0) && !skipped.iter().any(|name| name == id.0)).collect())
+}
+
+impl Reset {
+    /// Reads what edgeboot remembers; nothing is changed.
+    pub fn open(host: Host, progress: Progress, options: Options) -> Result<Reset> {
+        let (ledger, found) = Ledger::load(&host.root)?;
+        let state = ledger.state();
+        let has_ledger =
+            found == Found::Whole && !state.phases.contains_key(WITHOUT_LEDGER) && (state.held || !state.phases.is_empty());
+        Ok(Reset { host, progress, options, state, has_ledger })
+    }
+
+    /// What would be undone on this machine. Nothing is changed.
+    pub fn survey(&self) -> Result<Work> {
+        survey::survey(&self.host.root, &self.state, self.has_ledger, &self.options)
+    }
+
+    /// Does these phases; the answer is what is left.
+    pub async fn run(&self, phases: &[PhaseId]) -> Result<Vec<Kept>> {
+        self.progress.tell(&Event::Planned(phases));
+        let mut all = Vec::new();
+        for id in phases {
+            let started = Instant::now();
+            self.progress.tell(&Event::Started(*id, &[]));
+            match self.phase(*id, phases).await {
+                Ok(kept) => {
+                    self.progress.tell(&Event::Done(*id, started.elapsed(), true, &kept));
+                    all.extend(kept);
+                }
+                Err(error) => {
+                    self.progress.tell(&Event::Failed(*id, started.elapsed(), &error));
+                    return Err(error.while_doing(id.0));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    async fn phase(&self, id: PhaseId, selected: &[PhaseId]) -> Result<Vec<Kept>> {
+        let progress = self.progress.for_phase(id);
+        match id {
+            PREFLIGHT => {
+                self.preflight()?;
+                if selected.contains(&CLEANUP_NODE) {
+                    self.hold().await?;
+                }
+                Ok(Vec::new())
+            }
+            DELETE_NODE => node::delete(self, &progress).await,
+            _ => {
+                self.hold().await?;
+                let left = cleanup::clean(self, &progress).await?;
+                self.forget().await?;
+                Ok(left)
+            }
+        }
+    }
+
+    fn preflight(&self) -> Result<()> {
+        let ignored = self.options.ignore_preflight_errors.iter().any(|name| name == IS_ROOT || name == "all");
+        match kernel::effective_user(&self.host.root)? {
+            Some(user) if user != 0 && !ignored => Err(Error::host("resetting the machine")
+                .because(format!("it needs root, and this is user {user} ({IS_ROOT})"))
+                .hint("run it as root, for instance by `sudo`")),
+            _ => Ok(()),
+        }
+    }
+
+    /// From here on no boot builds anything.
+    async fn hold(&self) -> Result<()> {
+        let mut state = self.state.clone();
+        state.held = true;
+        if !self.has_ledger {
+            let record = Record { fingerprint: "without a ledger".to_owned(), ..Record::default() };
+            state.phases.insert(WITHOUT_LEDGER.to_owned(), record);
+        }
+        self.remember(state).await
+    }
+
+    /// What is left of the memory: which machine this is, and that it is held.
+    async fn forget(&self) -> Result<()> {
+        let (machine, unknown) = (self.state.machine.clone(), self.state.unknown.clone());
+        self.remember(State { schema: SCHEMA, machine, unknown, held: true, ..State::default() }).await
+    }
+
+    async fn remember(&self, state: State) -> Result<()> {
+        let root = self.host.root.clone();
+        self.host.blocking(move || root.put(names::STATE, 0o600, &state.to_bytes()).map(drop)).await
+    }
+}
+
+/// Whether a reset has begun on this machine and not come to its end.
+pub fn is_under_way(state: &State) -> bool {
+    state.held && (state.cluster.is_some() || !state.phases.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_chosen_by_kubeadms_names() {
+        let ids = |only: Option<&str>, skipped: &[&str]| {
+            let skipped: Vec<String> = skipped.iter().map(ToString::to_string).collect();
+            selected(only, &skipped).map(|ids| ids.iter().map(|id| id.0).collect::<Vec<_>>()).map_err(|error| error.to_string())
+        };
+        assert_eq!(ids(None, &["delete-node"]).expect("known"), ["preflight", "cleanup-node"]);
+        assert_eq!(ids(Some("cleanup-node"), &[]).expect("known"), ["cleanup-node"]);
+        assert!(ids(None, &["etcd"]).expect_err("unknown").contains("'etcd'"));
+    }
+}
