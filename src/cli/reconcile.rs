@@ -21,7 +21,15 @@ use super::{Global, Output, failed, follow, print, print_error, print_value};
 
 /// The phases whose files edgeboot-mend repairs before containerd and the kubelet start: from what is on the machine, without
 /// network, packages or anybody's answer.
-const LOCAL: [&str; 4] = ["certs", "kubeconfig", "etcd", "control-plane"];
+const LOCAL: [&str; 7] = [
+    "certs",
+    "kubeconfig",
+    "etcd",
+    "control-plane",
+    "control-plane-prepare/certs",
+    "control-plane-prepare/kubeconfig",
+    "control-plane-prepare/control-plane",
+];
 
 /// How often a run follows a configuration that changes under it; then the 15-minute timer does.
 const ROUNDS: u32 = 5;
