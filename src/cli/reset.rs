@@ -109,10 +109,11 @@ async fn reset(global: &Global, only: Option<&str>, flags: &ResetFlags) -> Resul
         let session = Session::quiet()?;
         return foretell(&Reset::open(session.host.clone(), session.progress.clone(), options)?, &phases);
     }
-    if !flags.force {
-        ask()?;
-    }
     let session = reconcile::open(global, false)?;
+    if !flags.force {
+        let reset = Reset::open(session.host.clone(), session.progress.clone(), options.clone())?;
+        ask(reset.ends_the_cluster()).await?;
+    }
     let _lock = take_lock(&session.host).await?;
     let reset = Reset::open(session.host.clone(), session.progress.clone(), options)?;
     let kept = match reset.run(&phases).await {
@@ -144,12 +145,15 @@ fn foretell(reset: &Reset, phases: &[PhaseId]) -> Result<()> {
 }
 
 /// On a terminal a person is asked, as kubeadm asks; nobody else can answer.
-fn ask() -> Result<()> {
+async fn ask(ends_the_cluster: impl Future<Output = bool>) -> Result<()> {
     let refused = || Error::usage("resetting the machine");
     if !std::io::stdin().is_terminal() {
         return Err(refused().because("nobody is there to be asked").hint("`edgeboot reset --force` does not ask"));
     }
     print_error("What edgeboot made on this machine will be removed: its part in the cluster, its pods, their data, and its keys.");
+    if ends_the_cluster.await {
+        print_error("Its etcd is the last member: THE CLUSTER ENDS with it.");
+    }
     print_error("Are you sure you want to proceed? [y/N]");
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).map_err(|error| refused().because(error))?;

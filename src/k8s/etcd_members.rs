@@ -3,6 +3,13 @@
 
 use serde_json::Value;
 
+/// Lists the members.
+pub const LIST: &str = "/v3/cluster/member/list";
+/// Takes a member out.
+pub const REMOVE: &str = "/v3/cluster/member/remove";
+/// Where kubeadm notes on etcd's pod how it is reached.
+pub const CLIENT_URLS: &str = "kubeadm.kubernetes.io/etcd.advertise-client-urls";
+
 /// One member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {

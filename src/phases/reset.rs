@@ -3,6 +3,7 @@
 //! so that no boot builds in the meantime; last the state is forgotten. What others made is left and named.
 
 mod cleanup;
+mod etcd;
 mod network;
 mod node;
 mod survey;
@@ -20,15 +21,18 @@ use crate::k8s::names;
 pub use survey::Work;
 
 /// The phases of reset, in order, and what they do: kubeadm's, and the Node besides.
-pub const PHASES: [(PhaseId, &str); 3] = [
+pub const PHASES: [(PhaseId, &str); 4] = [
     (PREFLIGHT, "checks that it can be done"),
     (DELETE_NODE, "takes the Node out of the cluster, where this machine's credentials allow it"),
+    (REMOVE_ETCD_MEMBER, "takes this machine's member out of etcd"),
     (CLEANUP_NODE, "stops the kubelet and all pods, and removes what edgeboot made"),
 ];
 /// Checks.
 const PREFLIGHT: PhaseId = PhaseId("preflight");
 /// The Node object; kubeadm leaves it.
 const DELETE_NODE: PhaseId = PhaseId("delete-node");
+/// etcd's member.
+const REMOVE_ETCD_MEMBER: PhaseId = PhaseId("remove-etcd-member");
 /// Everything on this machine.
 const CLEANUP_NODE: PhaseId = PhaseId("cleanup-node");
 
@@ -96,6 +100,11 @@ impl Reset {
         survey::survey(&self.host.root, &self.state, self.has_ledger, &self.options)
     }
 
+    /// Whether the cluster ends with this machine: its etcd has no other member. `false` where that cannot be told in a moment.
+    pub async fn ends_the_cluster(&self) -> bool {
+        etcd::is_last(self).await
+    }
+
     /// Does these phases; the answer is what is left.
     pub async fn run(&self, phases: &[PhaseId]) -> Result<Vec<Kept>> {
         self.progress.tell(&Event::Planned(phases));
@@ -128,6 +137,7 @@ impl Reset {
                 Ok(Vec::new())
             }
             DELETE_NODE => node::delete(self, &progress).await,
+            REMOVE_ETCD_MEMBER => etcd::remove(self, &progress).await,
             _ => {
                 self.hold().await?;
                 let left = cleanup::clean(self, &progress).await?;
@@ -185,7 +195,7 @@ mod tests {
             let skipped: Vec<String> = skipped.iter().map(ToString::to_string).collect();
             selected(only, &skipped).map(|ids| ids.iter().map(|id| id.0).collect::<Vec<_>>()).map_err(|error| error.to_string())
         };
-        assert_eq!(ids(None, &["delete-node"]).expect("known"), ["preflight", "cleanup-node"]);
+        assert_eq!(ids(None, &["delete-node"]).expect("known"), ["preflight", "remove-etcd-member", "cleanup-node"]);
         assert_eq!(ids(Some("cleanup-node"), &[]).expect("known"), ["cleanup-node"]);
         assert!(ids(None, &["etcd"]).expect_err("unknown").contains("'etcd'"));
     }

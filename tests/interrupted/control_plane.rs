@@ -64,7 +64,7 @@ fn objects() -> Vec<Value> {
     objects
 }
 
-fn baked() -> Machine {
+pub(super) fn baked() -> Machine {
     let machine = memory::baked();
     let config = format!(
         "apiVersion: edgeboot.io/v1alpha1\nkind: NodeConfig\nrole: controlPlane\njoin:\n  endpoints: [\"{FOUNDER}:6443\"]\n  \
@@ -78,13 +78,13 @@ fn baked() -> Machine {
     machine
 }
 
-fn in_sight_of_cluster(machine: Machine) -> Machine {
+pub(super) fn in_sight_of_cluster(machine: Machine) -> Machine {
     machine.services.cluster_elsewhere(objects(), sign);
     machine.services.set_members(vec![founder()]);
     machine
 }
 
-fn is_voter(machine: &Machine) -> bool {
+pub(super) fn is_voter(machine: &Machine) -> bool {
     let members = machine.services.members();
     members.len() == 2 && members.iter().any(|member| member["peerURLs"][0] == US && member["isLearner"] == false)
 }

@@ -10,7 +10,8 @@ use edgeboot::host::fake::{Loss, Machine};
 use edgeboot::phases::reset::{Options, Reset, selected};
 
 use super::memory::{self, boot};
-use super::{assert_alike, at_every_operation, shape};
+use super::worker::count;
+use super::{assert_alike, at_every_operation, control_plane, shape};
 
 /// An image with the folders that every Linux has, whose kernel does not forward yet.
 fn baked() -> Machine {
@@ -99,6 +100,27 @@ fn a_reset_machine_is_as_before_and_held_and_can_be_a_node_again() {
     let mut first = first;
     first.insert("/var/log/".to_owned(), (0o755, Vec::new()));
     assert_alike(&first, &again, "init again");
+}
+
+#[test]
+fn a_control_planes_member_is_taken_out_also_when_it_never_started() {
+    let baked = control_plane::baked();
+    let whole = control_plane::in_sight_of_cluster(baked.duplicate());
+    whole.fuse.arm(u64::MAX);
+    boot(&whole).expect("a control plane");
+    assert!(control_plane::is_voter(&whole));
+    let operations = whole.fuse.operations();
+    assert_eq!(reset(&whole).expect("reset"), Vec::<String>::new());
+    let left_alone = |machine: &Machine| machine.services.members().len() == 1 && count(machine, "Node") == 0;
+    assert!(left_alone(&whole), "{:?}", whole.services.members());
+    for n in (operations / 2..operations).step_by(5) {
+        let machine = control_plane::in_sight_of_cluster(baked.duplicate());
+        machine.fuse.arm(n);
+        let _ = boot(&machine);
+        machine.reboot(Loss::Everything);
+        let left = reset(&machine).expect("reset");
+        assert!(machine.services.members().len() == 1, "cut at {n}: {left:?} {:?}", machine.services.members());
+    }
 }
 
 #[test]

@@ -18,7 +18,9 @@ use crate::error::{Error, Kind, Result};
 use crate::host::Deadline;
 use crate::host::api::ObjectReference;
 use crate::host::etcd::{Answer, Identity};
-use crate::k8s::etcd_members::{Member, Membership, initial_cluster, joined_cluster, members, membership, other_learner, voters};
+use crate::k8s::etcd_members::{
+    CLIENT_URLS, LIST, Member, Membership, REMOVE, initial_cluster, joined_cluster, members, membership, other_learner, voters,
+};
 use crate::k8s::names;
 use crate::k8s::objects::KUBE_SYSTEM;
 use crate::k8s::static_pods::{Component, EtcdCluster, with_port};
@@ -35,12 +37,8 @@ pub struct CheckEtcd;
 pub struct EtcdJoin;
 
 const JOIN: PhaseId = PhaseId("etcd-join");
-const LIST: &str = "/v3/cluster/member/list";
 const ADD: &str = "/v3/cluster/member/add";
-const REMOVE: &str = "/v3/cluster/member/remove";
 const PROMOTE: &str = "/v3/cluster/member/promote";
-/// Where kubeadm notes on etcd's pod how it is reached.
-const CLIENT_URLS: &str = "kubeadm.kubernetes.io/etcd.advertise-client-urls";
 /// One request.
 const REQUEST: Duration = Duration::from_secs(5);
 /// Between two tries.

@@ -88,6 +88,12 @@ impl Services {
 impl Etcd for Services {
     async fn call(&self, member: &str, path: &str, body: &Value, _identity: &Identity, _total: Duration) -> Result<Answer> {
         self.alive()?;
+        if self.serves() && !self.is_elsewhere() {
+            // The cluster that this machine founded has no other member.
+            let us = json!({"ID": "1", "name": self.host_name(), "peerURLs": ["https://10.77.0.11:2380"],
+                            "clientURLs": ["https://10.77.0.11:2379"]});
+            return Ok(Answer::Done(json!({"members": [us]})));
+        }
         if !self.is_elsewhere() {
             return Err(Error::transient(format!("asking {member}{path}")).because("connection refused"));
         }
