@@ -95,7 +95,7 @@ fn a_boot_cut_at_any_operation_is_carried_on_by_the_next() {
     assert!(operations > 200, "only {operations} operations: the fuse does not see what it should");
 
     let baked = baked();
-    at_every_operation(operations, |n, loss| cut_and_carry_on(&baked, &expected, n, loss));
+    at_every_operation_with_every_loss(operations, |n, loss| cut_and_carry_on(&baked, &expected, n, loss));
 }
 
 /// How many operations a first boot takes that nobody cuts, and what the machine is after a second one.
@@ -108,8 +108,19 @@ fn uncut(machine: &Machine) -> (u64, BTreeMap<String, (u32, Vec<u8>)>) {
     (operations, shape(machine))
 }
 
-/// Tells `history` every operation and every loss, on all cores.
+const LOSSES: [Loss; 3] = [Loss::Everything, Loss::Data, Loss::Nothing];
+
+/// Tells `history` every operation, each with another loss than its neighbours, on all cores.
 fn at_every_operation(operations: u64, history: impl Fn(u64, Loss) + Sync) {
+    on_all_cores(operations, |n| history(n, LOSSES[usize::try_from(n % 3).expect("small")]));
+}
+
+/// Tells `history` every operation with every loss.
+fn at_every_operation_with_every_loss(operations: u64, history: impl Fn(u64, Loss) + Sync) {
+    on_all_cores(operations, |n| LOSSES.into_iter().for_each(|loss| history(n, loss)));
+}
+
+fn on_all_cores(operations: u64, history: impl Fn(u64) + Sync) {
     let next = std::sync::atomic::AtomicU64::new(1);
     let work = || {
         loop {
@@ -117,9 +128,7 @@ fn at_every_operation(operations: u64, history: impl Fn(u64, Loss) + Sync) {
             if n > operations {
                 break;
             }
-            for loss in [Loss::Everything, Loss::Data, Loss::Nothing] {
-                history(n, loss);
-            }
+            history(n);
         }
     };
     std::thread::scope(|scope| {
