@@ -123,9 +123,12 @@ async fn reset(global: &Global, only: Option<&str>, flags: &ResetFlags) -> Resul
             return Err(error);
         }
     };
-    session.progress.conclude(RunResult::Unconfigured, HELD, None);
+    let is_held = phases.iter().any(|id| id.0 == "cleanup-node");
+    session.progress.conclude(RunResult::Unconfigured, if is_held { HELD } else { "done" }, None);
     if global.output == Output::Text {
-        print(&farewell(&kept));
+        if is_held {
+            print(&farewell(&kept));
+        }
         return Ok(());
     }
     print_value(global.output, &session.progress.status())
@@ -182,13 +185,18 @@ async fn take_lock(host: &Host) -> Result<Lock> {
     }
 }
 
-/// What is said at the end: what is left, and what comes next.
+/// What is said at the end. What is left has been named one by one.
 fn farewell(kept: &[Kept]) -> String {
-    let mut lines: Vec<String> = kept.iter().map(|kept| format!("left: {}: {}", kept.subject, kept.difference)).collect();
-    lines.push(format!(
+    let mut lines = vec![format!(
         "This machine is no node any more. Installed packages ({}) and images stay, so that it can be one again without their source.",
         names::PACKAGES_DIR
-    ));
+    )];
+    if !kept.is_empty() {
+        lines.push(format!(
+            "Left as named above: {}.",
+            kept.iter().map(|kept| kept.subject.to_string()).collect::<Vec<_>>().join(", ")
+        ));
+    }
     lines.push("Boots build nothing until `edgeboot init` or `edgeboot join`.".to_owned());
     lines.join("\n")
 }

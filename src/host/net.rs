@@ -1,6 +1,7 @@
 //! Addresses and default routes of the machine, by netlink, with its events instead of polling.
 
 mod diagnosis;
+mod filter;
 mod listener;
 mod netlink;
 
@@ -12,6 +13,7 @@ use async_trait::async_trait;
 use crate::error::{Error, Result};
 
 use super::{Changed, Deadline};
+pub use filter::Doomed;
 
 /// An address on an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +68,10 @@ pub trait Net: Send + Sync + std::fmt::Debug {
     async fn remove_link(&self, _name: &str) -> Result<Changed> {
         Ok(Changed::No)
     }
+    /// Removes tables and chains of the packet filter (nf_tables), with the rules that jump to them; the answer names them.
+    async fn remove_filters(&self, _doomed: Doomed) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
     /// Who listens on a local TCP port, as the name of its process where that can be known; `None` when it is free.
     async fn listener(&self, port: u16) -> Result<Option<Listener>>;
 }
@@ -107,6 +113,13 @@ impl Net for Machine {
 
     async fn remove_link(&self, name: &str) -> Result<Changed> {
         netlink::remove_link(name).await
+    }
+
+    async fn remove_filters(&self, doomed: Doomed) -> Result<Vec<String>> {
+        let doing = "removing tables and chains of the packet filter (nf_tables)";
+        let removed = tokio::task::spawn_blocking(move || filter::remove(doomed)).await;
+        let removed = removed.map_err(|error| Error::internal(doing).because(error))?;
+        removed.map_err(|error| Error::host(doing).because(error))
     }
 
     async fn listener(&self, port: u16) -> Result<Option<Listener>> {

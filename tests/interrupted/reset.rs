@@ -11,7 +11,7 @@ use edgeboot::phases::reset::{Options, Reset, selected};
 
 use super::memory::{self, boot};
 use super::worker::count;
-use super::{assert_alike, at_every_operation, control_plane, shape};
+use super::{assert_alike, at_every_operation, control_plane, shape, worker};
 
 /// An image with the folders that every Linux has, whose kernel does not forward yet.
 fn baked() -> Machine {
@@ -121,6 +121,19 @@ fn a_control_planes_member_is_taken_out_also_when_it_never_started() {
         let left = reset(&machine).expect("reset");
         assert!(machine.services.members().len() == 1, "cut at {n}: {left:?} {:?}", machine.services.members());
     }
+}
+
+#[test]
+fn a_worker_says_how_its_node_is_deleted_and_nothing_of_the_join_is_left() {
+    let machine = worker::in_sight_of_cluster(worker::baked());
+    boot(&machine).expect("a worker");
+    let left = reset(&machine).expect("reset");
+    assert!(left.len() == 1 && left[0].contains("`kubectl delete node node-1`"), "{left:?}");
+    let tree = machine.files.tree();
+    for path in ["/var/lib/edgeboot/join/", "/var/lib/kubelet/", "/etc/kubernetes/", "/etc/systemd/system/kubelet.service"] {
+        assert!(!tree.contains_key(path), "{path} is left");
+    }
+    assert!(is_held(&machine));
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn config(hash: &str) -> String {
     )
 }
 
-fn baked() -> Machine {
+pub(super) fn baked() -> Machine {
     let machine = memory::baked();
     let hash = ca_hash(&authority().certificate);
     machine.files.bake("/etc/edgeboot/config.yaml", 0o600, config(&hash).as_bytes());
@@ -102,7 +102,7 @@ fn baked() -> Machine {
     machine
 }
 
-fn in_sight_of_cluster(machine: Machine) -> Machine {
+pub(super) fn in_sight_of_cluster(machine: Machine) -> Machine {
     machine.services.cluster_elsewhere(objects("v1.36.3"), sign);
     machine
 }

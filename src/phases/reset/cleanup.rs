@@ -34,7 +34,7 @@ pub(super) async fn clean(reset: &Reset, progress: &Progress) -> Result<Vec<Kept
     // systemd does not flush what it removes: a cut must not leave links to units that are gone.
     flush_links(reset).await?;
     unmount(reset, &work).await?;
-    kept.extend(network::clear(reset).await);
+    kept.extend(network::clear(reset, progress).await?);
     kept.extend(set_back(&reset.host.root, &work.sysctls)?);
     let root = reset.host.root.clone();
     reset.host.blocking(move || remove_files(&root, &work)).await?;
