@@ -14,12 +14,15 @@ mod mixed;
 mod parity;
 mod peer;
 mod people;
+mod resets;
 mod secrets;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// What runs in `tests/run all` only: it takes minutes and shows more of the same.
-const SLOW: [&str; 3] = [
+/// What runs in `tests/run all` only: it takes minutes.
+const SLOW: [&str; 5] = [
+    "kubeadms_nodes_join_a_cluster_of_edgeboots",
+    "edgeboots_nodes_join_a_cluster_of_kubeadms",
     "most_options_at_once_make_kubeadms_objects",
     "a_control_plane_with_an_external_etcd_serves",
     "a_control_plane_without_the_key_of_its_ca_serves",
@@ -47,6 +50,7 @@ fn main() {
     cases.extend(joins::CASES);
     cases.extend(control_planes::CASES);
     cases.extend(mixed::CASES);
+    cases.extend(resets::CASES);
     cases.extend(people::CASES);
     cases.extend(parity::CASES);
     cases.extend(external::CASES);
