@@ -7,6 +7,7 @@ use super::{Check, Finding, Look, always, is_node_here};
 use crate::config::node::{Etcd, Node, Role};
 use crate::engine::context::Context;
 use crate::error::Result;
+use crate::host::Utf8PathBuf;
 use crate::host::net::Listener;
 use crate::k8s::names;
 
@@ -53,14 +54,15 @@ fn ports(cx: &Context) -> BoxFuture<'_, Result<Vec<Finding>>> {
     .boxed()
 }
 
-/// Ours, when the program that belongs there listens and was put there: by its manifest, or as the kubelet of the node that is here.
-/// A sandbox hides the process; then that it was put there has to do.
+/// Ours, when the program that belongs there listens and was put there: by its manifest, also by one of ours that somebody has just taken
+/// away, or as the kubelet of the node that is here. A sandbox hides the process; then that it was put there has to do.
 fn is_ours(cx: &Context, port: Port, listener: &Listener) -> Result<bool> {
     let expected = &port.program[..port.program.len().min(PROCESS_NAME)];
     let program_fits = listener.process.is_empty() || listener.process == expected;
     let place_fits = listener.cgroup.is_empty() || listener.cgroup.contains("kube");
-    let manifest = format!("{}/{}.yaml", names::MANIFESTS_DIR, port.program);
-    let was_put = cx.host.root.exists(manifest)? || (port.program == "kubelet" && is_node_here(cx)?);
+    let manifest = Utf8PathBuf::from(format!("{}/{}.yaml", names::MANIFESTS_DIR, port.program));
+    let was_put =
+        cx.host.root.exists(&manifest)? || cx.ledger.has_written(&manifest) || (port.program == "kubelet" && is_node_here(cx)?);
     Ok(program_fits && place_fits && was_put)
 }
 
