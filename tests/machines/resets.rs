@@ -32,6 +32,8 @@ fn undecided(name: &str) -> Result<Machine> {
     let network = fs::read_to_string(repository().join("tests/machines/parity/bridge.conflist"))?;
     fs::create_dir_all(machine.root()?.join("etc/cni/net.d"))?;
     fs::write(machine.root()?.join("etc/cni/net.d/10-test.conflist"), network.replace("10.244.0.", "10.244.9."))?;
+    // Its boot has come so far that there is a system bus.
+    machine.finished(LIMIT)?;
     Ok(machine)
 }
 

@@ -63,6 +63,9 @@ const FOLDERS: [&str; 20] = [
     names::PACKAGES_DIR,
 ];
 
+/// What containerd makes when it starts (its `opt` plugin), where it is ours.
+const OF_CONTAINERD: [&str; 3] = ["/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd"];
+
 /// Folders that are never removed: of the OS, and edgeboot's own.
 const OF_THE_OS: [&str; 9] = [
     "/etc/modules-load.d",
@@ -152,6 +155,9 @@ pub(super) fn survey(root: &Root, state: &State, has_ledger: bool, options: &Opt
     let folders = work.remove.iter().filter_map(|path| path.parent()).filter(|folder| is_made_by_us(folder));
     let mut prune: Vec<Utf8PathBuf> = folders.map(Utf8Path::to_owned).collect();
     prune.extend(FOLDERS.iter().map(Utf8PathBuf::from));
+    if work.units.iter().any(|unit| unit == names::CONTAINERD_UNIT) {
+        prune.extend(OF_CONTAINERD.iter().map(Utf8PathBuf::from));
+    }
     keep_first(&mut prune);
     prune.sort_by_key(|folder| std::cmp::Reverse(folder.components().count()));
     work.prune = prune;
