@@ -25,6 +25,13 @@ pub struct Member {
     pub is_learner: bool,
 }
 
+/// Where the members answer, as kubeadm has noted on these pods, those of etcd among them.
+pub fn noted_client_urls(pods: &[Value]) -> Vec<String> {
+    let noted = pods.iter().filter(|pod| pod["metadata"]["labels"]["component"] == "etcd");
+    let urls = noted.filter_map(|pod| pod["metadata"]["annotations"][CLIENT_URLS].as_str());
+    urls.flat_map(|urls| urls.split(',')).map(str::to_owned).collect()
+}
+
 /// What this machine is to the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Membership {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::memory::{self, boot};
 use super::worker::{CREDENTIAL, TOKEN, YEAR, authority, count, now, objects_at, sign};
-use super::{assert_alike, at_every_operation, differing_lines, shape, touched, uncut};
+use super::{assert_alike, at_every_operation, boot_on, cut_boot, differing_lines, shape, touched, uncut};
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const KEY_CREDENTIAL: &str = "/var/lib/edgeboot/credentials/certificate-key";
@@ -128,11 +128,8 @@ fn a_control_planes_join_cut_at_any_operation_is_carried_on_by_the_next() {
     at_every_operation(operations, |n, loss| {
         let history = format!("cut at operation {n}, losing {loss:?}");
         let machine = in_sight_of_cluster(baked.duplicate());
-        machine.fuse.arm(n);
-        let first = boot(&machine);
-        assert!(first.is_err() || !machine.fuse.is_blown(), "{history}: the boot did not notice");
-        machine.reboot(loss);
-        boot(&machine).unwrap_or_else(|error| panic!("{history}: the next boot failed: {}", error.render()));
+        cut_boot(&machine, n, loss, &history);
+        boot_on(&machine, &history);
         assert_alike(&expected, &shape(&machine), &history);
         assert_eq!((count(&machine, "Node"), count(&machine, "CertificateSigningRequest")), (1, 1), "{history}");
         assert!(is_voter(&machine), "{history}: {:?}", machine.services.members());

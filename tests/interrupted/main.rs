@@ -138,16 +138,26 @@ fn on_all_cores(operations: u64, history: impl Fn(u64) + Sync) {
     });
 }
 
+/// A boot whose power is cut at the `n`-th operation, and comes back.
+fn cut_boot(machine: &Machine, n: u64, loss: Loss, history: &str) {
+    machine.fuse.arm(n);
+    let first = boot(machine);
+    assert!(first.is_err() || !machine.fuse.is_blown(), "{history}: the boot did not notice");
+    machine.reboot(loss);
+}
+
+/// The boot after it, which must go well.
+fn boot_on(machine: &Machine, history: &str) {
+    boot(machine).unwrap_or_else(|error| panic!("{history}: the next boot failed: {}", error.render()));
+}
+
 /// One history: a first boot that is cut at the `n`-th operation, what the cut loses, and the next boot.
 fn cut_and_carry_on(baked: &Machine, expected: &BTreeMap<String, (u32, Vec<u8>)>, n: u64, loss: Loss) {
     let history = format!("cut at operation {n}, losing {loss:?}");
     let machine = baked.duplicate();
-    machine.fuse.arm(n);
-    let first = boot(&machine);
-    assert!(first.is_err() || !machine.fuse.is_blown(), "{history}: the boot did not notice");
-    machine.reboot(loss);
+    cut_boot(&machine, n, loss, &history);
     let kept = precious(&machine);
-    boot(&machine).unwrap_or_else(|error| panic!("{history}: the next boot failed: {}", error.render()));
+    boot_on(&machine, &history);
     assert_alike(expected, &shape(&machine), &history);
     let now = precious(&machine);
     for (path, bytes) in kept {

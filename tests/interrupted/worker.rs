@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, X509CertificationRequest};
 
 use super::memory::{self, boot};
-use super::{assert_alike, at_every_operation, differing_lines, shape, touched, uncut};
+use super::{assert_alike, at_every_operation, boot_on, cut_boot, differing_lines, shape, touched, uncut};
 
 pub const TOKEN: &str = "abcdef.0123456789abcdef";
 pub const CREDENTIAL: &str = "/var/lib/edgeboot/credentials/token";
@@ -153,11 +153,8 @@ fn a_join_cut_at_any_operation_is_carried_on_by_the_next() {
     at_every_operation(operations, |n, loss| {
         let history = format!("cut at operation {n}, losing {loss:?}");
         let machine = in_sight_of_cluster(baked.duplicate());
-        machine.fuse.arm(n);
-        let first = boot(&machine);
-        assert!(first.is_err() || !machine.fuse.is_blown(), "{history}: the boot did not notice");
-        machine.reboot(loss);
-        boot(&machine).unwrap_or_else(|error| panic!("{history}: the next boot failed: {}", error.render()));
+        cut_boot(&machine, n, loss, &history);
+        boot_on(&machine, &history);
         assert_alike(&expected, &shape(&machine), &history);
         let counted = (count(&machine, "Node"), count(&machine, "CertificateSigningRequest"));
         assert_eq!(counted, (1, 1), "{history}");

@@ -24,9 +24,9 @@ pub fn up(name: &str, address: &str, prepare: impl FnOnce(&Path) -> Result<()>) 
     let machine = Machine::up(name, &["--bare", "--off", "--address", &format!("{address}/24"), "--nspawn", &bind])?;
     let root = machine.root()?;
     lay_runtime(&root)?;
-    let third = address.rsplit('.').next().unwrap_or("0");
+    let last = address.rsplit('.').next().unwrap_or("0");
     // The first one's pods are where kubeadm's tests look for them.
-    let pods = if third == "11" { "0" } else { third };
+    let pods = if last == "11" { "0" } else { last };
     write(&root, "/etc/cni/net.d/10-bridge.conflist", &NETWORK.replace("10.244.0.", &format!("10.244.{pods}.")))?;
     prepare(&root)?;
     machine.on()?;

@@ -19,7 +19,8 @@ use crate::host::Deadline;
 use crate::host::api::ObjectReference;
 use crate::host::etcd::{Answer, Identity};
 use crate::k8s::etcd_members::{
-    CLIENT_URLS, LIST, Member, Membership, REMOVE, initial_cluster, joined_cluster, members, membership, other_learner, voters,
+    CLIENT_URLS, LIST, Member, Membership, REMOVE, initial_cluster, joined_cluster, members, membership, noted_client_urls,
+    other_learner, voters,
 };
 use crate::k8s::names;
 use crate::k8s::objects::KUBE_SYSTEM;
@@ -81,10 +82,9 @@ impl Cluster {
     async fn find(cx: &Context, us: &Us) -> Result<Cluster> {
         let finding = || Error::transient("finding the members of etcd");
         let pods = cluster_administrator(cx)?.list(&ObjectReference::new("v1", "Pod", "pods").namespaced(KUBE_SYSTEM)).await?;
-        let noted = pods.iter().filter(|pod| pod["metadata"]["labels"]["component"] == "etcd");
-        let urls = noted.filter_map(|pod| pod["metadata"]["annotations"][CLIENT_URLS].as_str());
         let ours = format!("https://{}", with_port(cx.advertise_address()?, names::ETCD_CLIENT_PORT));
-        let endpoints: Vec<String> = urls.flat_map(|urls| urls.split(',')).filter(|url| *url != ours).map(str::to_owned).collect();
+        let mut endpoints = noted_client_urls(&pods);
+        endpoints.retain(|url| *url != ours);
         if endpoints.is_empty() {
             return Err(finding().because(format!("no pod of etcd has the annotation {CLIENT_URLS} yet")));
         }

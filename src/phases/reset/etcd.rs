@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::api::ObjectReference;
 use crate::host::etcd::{Answer, Identity};
 use crate::host::{Deadline, Root, Utf8Path, Utf8PathBuf};
-use crate::k8s::etcd_members::{CLIENT_URLS, LIST, Member, REMOVE, members, voters};
+use crate::k8s::etcd_members::{LIST, Member, REMOVE, members, noted_client_urls, voters};
 use crate::k8s::kubeconfig::Kubeconfig;
 use crate::k8s::names;
 use crate::k8s::objects::KUBE_SYSTEM;
@@ -117,9 +117,7 @@ async fn of_pods(reset: &Reset) -> Result<Vec<String>> {
     let server = Kubeconfig::parse(&kubeconfig).map(|parsed| parsed.server).unwrap_or_default();
     let api = reset.host.api.connect(&String::from_utf8_lossy(&kubeconfig), &server)?;
     let pods = api.list(&ObjectReference::new("v1", "Pod", "pods").namespaced(KUBE_SYSTEM)).await?;
-    let noted = pods.iter().filter(|pod| pod["metadata"]["labels"]["component"] == "etcd");
-    let urls = noted.filter_map(|pod| pod["metadata"]["annotations"][CLIENT_URLS].as_str());
-    Ok(urls.flat_map(|urls| urls.split(',')).map(str::to_owned).collect())
+    Ok(noted_client_urls(&pods))
 }
 
 /// Asks one after the other until one answers.
