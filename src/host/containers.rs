@@ -68,6 +68,8 @@ pub trait Containers: Send + Sync + std::fmt::Debug {
     /// Ends a pod's sandbox and all in it; the kubelet starts a static pod again from its manifest, and at once: of a container that is
     /// only stopped it would remember that it ended, and wait longer each time (`CrashLoopBackOff`).
     async fn stop_pod(&self, socket: &Socket, namespace: &str, name: &str, deadline: &Deadline) -> Result<Changed>;
+    /// When the newest sandbox of a pod was made, in seconds since 1970; `None` when it has none.
+    async fn pod_created(&self, socket: &Socket, namespace: &str, name: &str) -> Result<Option<i64>>;
     /// Stops and removes all pod sandboxes (reset).
     async fn remove_pods(&self, socket: &Socket, deadline: &Deadline) -> Result<u32>;
 }
@@ -76,6 +78,8 @@ pub trait Containers: Send + Sync + std::fmt::Debug {
 const PINNED: &str = "io.cri-containerd.pinned";
 /// Its value.
 const PINNED_VALUE: &str = "pinned";
+/// In a second; CRI counts in them.
+const NANOSECONDS: i64 = 1_000_000_000;
 /// Pods that are removed at the same time.
 const REMOVALS: usize = 8;
 
@@ -179,12 +183,17 @@ impl Containers for Machine {
         deadline.bound(work).await?
     }
 
+    async fn pod_created(&self, socket: &Socket, namespace: &str, name: &str) -> Result<Option<i64>> {
+        let pods = Machine::connect(socket).await?.pod_sandboxes().await?;
+        Ok(pods.iter().filter(|pod| pod.is_of(namespace, name)).map(|pod| pod.created_at / NANOSECONDS).max())
+    }
+
     async fn stop_pod(&self, socket: &Socket, namespace: &str, name: &str, deadline: &Deadline) -> Result<Changed> {
         let runtime = Machine::connect(socket).await?;
         let work = async {
             let mut changed = Changed::No;
             for pod in runtime.pod_sandboxes().await? {
-                if pod.metadata.is_some_and(|metadata| metadata.namespace == namespace && metadata.name == name) {
+                if pod.is_of(namespace, name) {
                     runtime.stop_pod_sandbox(&pod.id).await?;
                     if let Err(error) = runtime.remove_pod_sandbox(&pod.id).await {
                         // The kubelet clears away too, and may be at it this very moment.

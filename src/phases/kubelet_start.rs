@@ -31,7 +31,7 @@ const START: Duration = Duration::from_secs(90);
 /// change, in phases that `kubelet-start` comes after. Whether the kubelet runs is not asked: at boot it may start at any moment.
 pub(super) async fn mark_stale(cx: &Context) -> Result<()> {
     let root = cx.host.root.clone();
-    cx.host.blocking(move || root.put(STALE, 0o600, b"").map(drop)).await
+    cx.host.blocking(move || root.mark(STALE).map(drop)).await
 }
 
 /// Whether systemd-resolved resolves names on this machine. kubeadm asks whether it is active; early in a boot that is not yet so,

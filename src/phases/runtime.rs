@@ -131,7 +131,7 @@ async fn apply_package(cx: &Context, files: Vec<File>) -> Result<()> {
     let changes = cx.compare(&files)?.changes;
     if left_over || changes.iter().any(|change| change.disrupts != Disruption::Nothing) {
         let root = cx.host.root.clone();
-        cx.host.blocking(move || root.put(STALE, 0o600, b"").map(drop)).await?;
+        cx.host.blocking(move || root.mark(STALE).map(drop)).await?;
     }
     cx.place(files).await.map(drop)?;
     if left_over {

@@ -38,7 +38,7 @@ pub(super) async fn mark_components(cx: &Context, components: &[&str]) -> Result
         return Ok(());
     }
     let (root, marks) = (cx.host.root.clone(), components.iter().map(|component| mark(component)).collect::<Vec<_>>());
-    cx.host.blocking(move || marks.iter().try_for_each(|mark| root.put(mark, 0o600, b"").map(drop))).await
+    cx.host.blocking(move || marks.iter().try_for_each(|mark| root.mark(mark).map(drop))).await
 }
 
 fn marked(cx: &Context) -> Result<Vec<&'static str>> {

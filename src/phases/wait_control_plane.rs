@@ -14,6 +14,7 @@ use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
 use crate::error::{Error, Kind, Result};
 use crate::host::Deadline;
+use crate::host::containers::Socket;
 use crate::k8s::kubelet_config::healthz;
 use crate::k8s::static_pods::Component;
 use crate::k8s::{names, static_pods};
@@ -32,6 +33,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MOST_PAUSE: Duration = Duration::from_millis(150);
 /// One request.
 const REQUEST: Duration = Duration::from_secs(2);
+/// Seconds after which the kubelet has surely seen a manifest that was written.
+const SETTLED: i64 = 10;
 /// So many restarts by systemd while we wait are a crash loop.
 const CRASH_LOOP: u32 = 2;
 /// Lines of a journal or log that a failure shows.
@@ -150,7 +153,34 @@ fn last_log_lines(cx: &Context, component: Component) -> Vec<String> {
     lines
 }
 
-/// Waits until `url` says 200.
+/// Whether a pod that was made at `created` is one of a manifest that was written at `written`, all in seconds since 1970. The kubelet
+/// ends the pod of before when a manifest changes or comes again, and until then that one answers, healthy. It does not always: the pod
+/// of a manifest that was torn and is whole again runs on. So a manifest that has stood for a while is believed to be what runs.
+fn is_of_manifest(written: i64, created: Option<i64>, now: i64) -> bool {
+    let age = now - written;
+    !(0..SETTLED).contains(&age) || created.is_some_and(|created| created >= written)
+}
+
+/// Whether what answers for a component is the pod of the manifest that stands there now.
+async fn is_current(cx: &Context, component: Component) -> Result<bool> {
+    let Some(manifest) = cx.host.root.metadata(component.manifest_path())? else { return Ok(true) };
+    let now = cx.host.clock.now().as_second();
+    if is_of_manifest(manifest.modified, None, now) {
+        return Ok(true);
+    }
+    let socket = Socket(cx.node.registration.cri_socket.trim_start_matches("unix://").into());
+    let pod = format!("{}-{}", component.name(), cx.node_name()?);
+    let created = cx.host.containers.pod_created(&socket, "kube-system", &pod).await?;
+    Ok(is_of_manifest(manifest.modified, created, now))
+}
+
+/// Whether a component of the manifest that stands there now is healthy at this moment.
+async fn is_healthy(cx: &Context, component: Component) -> Result<bool> {
+    let url = component_url(cx, component)?;
+    Ok(answers(cx, &url).await? && is_current(cx, component).await?)
+}
+
+/// Waits until it says 200, as the pod of the manifest that stands there now.
 async fn wait_for_component(cx: &Context, component: Component) -> Result<()> {
     let url = component_url(cx, component)?;
     let reason = format!("{} at {url}", component.name());
@@ -158,7 +188,8 @@ async fn wait_for_component(cx: &Context, component: Component) -> Result<()> {
     let deadline = Deadline::after(cx.node.timeouts.control_plane_component_health_check, reason);
     let waited = deadline.until(FIRST_PAUSE, MOST_PAUSE, || async {
         match cx.host.http.status(&url, REQUEST).await? {
-            Some(200) => Ok(Some(())),
+            Some(200) if is_current(cx, component).await? => Ok(Some(())),
+            Some(200) => Err(Error::transient(format!("asking {url}")).because("the pod of the manifest before still answers")),
             Some(code) => Err(Error::transient(format!("asking {url}")).because(format!("it answered {code}"))),
             None => Err(Error::transient(format!("asking {url}")).because("nothing answers")),
         }
@@ -259,7 +290,7 @@ impl Phase for ApiServer {
         fingerprint(inputs)
     }
     async fn inspect(&self, cx: &Context) -> Result<Drift> {
-        Ok(awaited(is_ready(cx).await?, Component::ApiServer.name()))
+        Ok(awaited(is_ready(cx).await? && is_current(cx, Component::ApiServer).await?, Component::ApiServer.name()))
     }
     async fn apply(&self, cx: &Context) -> Result<()> {
         let address = static_pods::with_port(cx.advertise_address()?, cx.node.bind_port);
@@ -268,7 +299,7 @@ impl Phase for ApiServer {
         let deadline = Deadline::after(cx.node.timeouts.control_plane_component_health_check, reason);
         let before = cx.host.systemd.status(names::KUBELET_UNIT).await?.map_or(0, |status| status.n_restarts);
         let waited = deadline.until(FIRST_PAUSE, MOST_PAUSE, || async {
-            if is_ready(cx).await? {
+            if is_ready(cx).await? && is_current(cx, Component::ApiServer).await? {
                 return Ok(Some(()));
             }
             kubelet_is_alive(cx, before).await?;
@@ -296,8 +327,7 @@ impl Phase for ControllerManager {
         fingerprint(inputs)
     }
     async fn inspect(&self, cx: &Context) -> Result<Drift> {
-        let url = component_url(cx, Component::ControllerManager)?;
-        Ok(awaited(answers(cx, &url).await?, Component::ControllerManager.name()))
+        Ok(awaited(is_healthy(cx, Component::ControllerManager).await?, Component::ControllerManager.name()))
     }
     async fn apply(&self, cx: &Context) -> Result<()> {
         wait_for_component(cx, Component::ControllerManager).await
@@ -322,8 +352,7 @@ impl Phase for Scheduler {
         fingerprint(inputs)
     }
     async fn inspect(&self, cx: &Context) -> Result<Drift> {
-        let url = component_url(cx, Component::Scheduler)?;
-        Ok(awaited(answers(cx, &url).await?, Component::Scheduler.name()))
+        Ok(awaited(is_healthy(cx, Component::Scheduler).await?, Component::Scheduler.name()))
     }
     async fn apply(&self, cx: &Context) -> Result<()> {
         wait_for_component(cx, Component::Scheduler).await
@@ -334,6 +363,23 @@ impl Phase for Scheduler {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_answers_is_believed_when_it_is_newer_than_its_manifest_or_the_manifest_has_stood() {
+        // written, created, now
+        for (written, created, now, current) in [
+            (1000, Some(1001), 1001, true),
+            (1000, Some(1000), 1000, true),
+            (1000, Some(900), 1001, false),
+            (1000, None, 1001, false),
+            (1000, Some(900), 1000 + SETTLED, true),
+            // The clock was set in between, either way.
+            (1000, Some(900), 10, true),
+            (10, Some(900), 1000, true),
+        ] {
+            assert_eq!(is_of_manifest(written, created, now), current, "{written} {created:?} {now}");
+        }
+    }
 
     #[test]
     fn addresses_are_read_back_from_the_manifest() {

@@ -1,7 +1,7 @@
 //! What a torn write, a careless hand or time does to a node: after `edgeboot reconcile` the cluster serves, or the error names what
 //! is broken and what to do.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::Case;
 use super::machine::{LIMIT, Machine};
@@ -57,7 +57,7 @@ fn broken() -> Result<()> {
             machine.run("cp -a /root/whole/. /etc/kubernetes/pki/ && edgeboot reconcile --foreground")?;
         }
         machine.serves()?;
-        machine.run("edgeboot plan --exit-code")?;
+        machine.settles(LIMIT).with_context(|| format!("after `{damage}`"))?;
     }
     ensure!(machine.digest("/etc/kubernetes/pki/ca.crt")? == authority, "the CA was made again");
 

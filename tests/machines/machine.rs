@@ -133,6 +133,20 @@ impl Machine {
         }
         Ok(status)
     }
+    /// Waits until nothing is left to do, with nobody doing anything: kube-controller-manager and kube-scheduler end themselves when
+    /// kube-apiserver's restart outlasts their lease, and the kubelet starts them again.
+    pub fn settles(&self, most: Duration) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let output = self.attempt("edgeboot plan --exit-code")?;
+            if output.status.success() {
+                return Ok(());
+            }
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            ensure!(started.elapsed() < most && said.contains("await "), "still to do after {:?}: {said}", started.elapsed());
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
     /// `kubectl …` with the administrator's kubeconfig.
     pub fn kubectl(&self, command: &str) -> Result<String> {
         self.run(&format!("KUBECONFIG=/etc/kubernetes/admin.conf kubectl {command}"))

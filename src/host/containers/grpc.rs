@@ -118,7 +118,7 @@ impl Runtime {
         self.end_pod_sandbox("/runtime.v1.RuntimeService/RemovePodSandbox", id).await
     }
     async fn end_pod_sandbox(&self, path: &'static str, id: &str) -> Result<()> {
-        let answer: Result<Nothing, Status> = self.call(path, PodSandbox { id: id.to_owned(), metadata: None }).await;
+        let answer: Result<Nothing, Status> = self.call(path, PodSandbox { id: id.to_owned(), ..PodSandbox::default() }).await;
         match answer {
             Err(status) if status.code() != Code::NotFound => Err(self.failed(&format!("ending the pod {id}"), &status)),
             _ => Ok(()),

@@ -71,6 +71,16 @@ pub struct PodSandbox {
     /// `metadata`; not sent in a request.
     #[prost(message, optional, tag = "2")]
     pub metadata: Option<PodSandboxMetadata>,
+    /// `created_at`, nanoseconds since 1970; not sent in a request.
+    #[prost(int64, tag = "4")]
+    pub created_at: i64,
+}
+
+impl PodSandbox {
+    /// Whether it is one of this pod.
+    pub fn is_of(&self, namespace: &str, name: &str) -> bool {
+        self.metadata.as_ref().is_some_and(|metadata| metadata.namespace == namespace && metadata.name == name)
+    }
 }
 
 /// `PodSandboxMetadata`.

@@ -66,6 +66,17 @@ fn what_an_interrupted_run_left_does_not_stand_in_the_way() {
 }
 
 #[test]
+fn a_mark_may_be_left_by_many_at_once() {
+    let (_folder, root) = tree();
+    let left: Vec<Changed> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| root.mark("/run/edgeboot/is-stale").expect("a mark"))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert_eq!(left.iter().filter(|changed| **changed == Changed::Yes).count(), 1);
+    assert!(root.remove("/run/edgeboot/is-stale").expect("removed") == Changed::Yes);
+}
+
+#[test]
 fn a_failure_leaves_no_temporary_and_names_the_path() {
     let (_folder, root) = tree();
     root.make_dirs("/etc/taken", 0o755).map(drop).expect("made");

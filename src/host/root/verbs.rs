@@ -31,6 +31,16 @@ impl Root {
         self.sync_parent(path)?;
         Ok(Changed::Yes)
     }
+    /// Leaves a mark: an empty file for root that says something by being there. Phases that run at once may leave the same one, which
+    /// [`Root::put`] and its one temporary for each path could not bear. For /run: it lasts as long as the machine has power.
+    pub fn mark(&self, path: impl AsRef<Utf8Path>) -> Result<Changed> {
+        let path = path.as_ref();
+        self.make_parents(path)?;
+        match self.files.create(path, 0o600) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Changed::No),
+            made => made.doing(|| format!("leaving the mark {path}")).map(|_| Changed::Yes),
+        }
+    }
     /// Sets the permission bits, durably; nothing to do when they are so.
     pub fn set_mode(&self, path: impl AsRef<Utf8Path>, mode: u32) -> Result<Changed> {
         let path = path.as_ref();
