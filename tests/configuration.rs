@@ -809,6 +809,9 @@ fn a_joiners_secrets_come_from_credentials_and_may_be_gone_when_they_are_spent()
     );
     let fresh = ("/run/credentials/edgeboot.service/edgeboot.token", "fedcba.0123456789abcdef\n");
     assert_eq!(token(&[(ours, TOKEN), fresh]).known().expect("here").id, "fedcba");
+    // From a shell, when no unit of edgeboot's runs.
+    let passed = ("/run/credentials/@system/edgeboot.token", "fedcba.0123456789abcdef\n");
+    assert_eq!(token(&[(ours, TOKEN), passed]).known().expect("here").id, "fedcba");
     let gone = token(&[]).known().expect_err("gone");
     assert_eq!((gone.kind(), gone.to_string()), (Kind::Rejected, format!("reading the token from {ours}: it is not there")));
 }

@@ -2,23 +2,27 @@
 //! single phase run in place. On a host where nothing was baked, edgeboot places its binary and its units first.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::node::Node;
 use crate::config::sources::Gathered;
 use crate::config::sources::recorded::Recording;
+use crate::config::{self, Wish};
 use crate::engine::context::Context;
 use crate::engine::ledger::Ledger;
 use crate::engine::phase::{Lasting, PhaseId};
-use crate::engine::plan::Plan;
+use crate::engine::plan::{Plan, is_within};
 use crate::engine::progress::Status;
 use crate::engine::run;
 use crate::error::{Error, Result};
 use crate::host::root::Placement;
 use crate::host::{Changed, Deadline, Host, Root};
-use crate::k8s::names::PLACED_BINARY;
+use crate::k8s::names::{self, PLACED_BINARY};
 use crate::k8s::units;
 use crate::phases;
 
+use super::listeners::Terminal;
 use super::session::{Prepared, PreparedNode, Session, ask_the_machine, require_root, require_systemd, stop_signal};
 use super::{Global, follow, plan, print, print_error, reconcile};
 
@@ -100,9 +104,18 @@ pub struct Ran {
 /// One phase alone. What the machine tells is asked first, because a phase may be made from it.
 pub async fn single(global: &Global, words: &[String], told: impl Fn(&Root) -> Result<Vec<Gathered>>) -> Result<Ran> {
     let id = phase_id(words);
-    let session = reconcile::open(global, false)?;
-    require_root(&session.host.root, "running a phase")?;
-    let prepared = prepare(&session, &told(&session.host.root)?)?;
+    let root = Root::machine()?;
+    let told = told(&root)?;
+    let (session, prepared) = if let Some(node) = for_elsewhere(&root, &told, &id)? {
+        let session = Session::open(|_| vec![Box::new(Terminal::default())])?;
+        let cx = Context::new(session.host.clone(), Arc::new(node), Ledger::apart(), session.progress.clone(), vec![]);
+        (session, Box::new(PreparedNode { cx }))
+    } else {
+        let session = reconcile::open(global, false)?;
+        require_root(&session.host.root, "running a phase")?;
+        let prepared = prepare(&session, &told)?;
+        (session, prepared)
+    };
     let table = phases::table();
     ask_the_machine(&prepared.cx).await;
     let plan = Plan::single(&table, &prepared.cx.node, &id)?;
@@ -112,6 +125,20 @@ pub async fn single(global: &Global, words: &[String], told: impl Fn(&Root) -> R
     }
     session.run(&prepared.cx, &plan, stop_signal()?).await?;
     Ok(Ran { ids: plan.ids(), cx: prepared.cx.clone() })
+}
+
+/// Certificates in a folder that is not this machine's are for an image or another machine: neither the cluster that is here nor this
+/// machine's memory has to do with them.
+fn for_elsewhere(root: &Root, told: &[Gathered], id: &str) -> Result<Option<Node>> {
+    if !is_within(id, "certs") {
+        return Ok(None);
+    }
+    let Wish::Node { node, .. } = config::load(root, told)?.wish else { return Ok(None) };
+    let own = match config::load(root, &[])?.wish {
+        Wish::Node { node, .. } => node.cluster.certificates_dir,
+        Wish::Nothing { .. } => names::PKI_DIR.into(),
+    };
+    Ok((node.cluster.certificates_dir != own).then_some(*node))
 }
 
 /// `certs all` and `certs` are `certs`, `certs apiserver` is `certs/apiserver`.

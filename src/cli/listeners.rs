@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::engine::phase::PhaseId;
 use crate::engine::progress::{Event, Listener, PhaseState, RunResult, Status, kind_word};
 use crate::host::Root;
 use crate::host::notify;
@@ -32,6 +33,7 @@ impl Listener for Journal {
                     "{id}: waiting for {reason}"
                 );
             }
+            Event::Said(PhaseId(""), line) => tracing::info!("{line}"),
             Event::Said(id, line) => tracing::info!(edgeboot_phase = id.0, "{id}: {line}"),
             Event::Done(id, elapsed, changed, kept) => {
                 for kept in *kept {
@@ -146,6 +148,7 @@ pub struct Terminal {
 impl Listener for Terminal {
     fn hear(&self, event: &Event<'_>, status: &Status) {
         match event {
+            Event::Said(PhaseId(""), line) => self.line(&format!("[{:6.1} s] {line}", status.seconds)),
             Event::Said(id, line) => self.line(&format!("[{:6.1} s] {id}: {line}", status.seconds)),
             Event::Done(id, elapsed, changed, kept) => {
                 if *changed {

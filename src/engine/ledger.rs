@@ -22,6 +22,8 @@ pub struct Ledger {
     memory: Arc<Mutex<Memory>>,
     /// Held while a flush is under way; those that come meanwhile queue up and share the next one.
     flushing: Arc<tokio::sync::Mutex<()>>,
+    /// What is made is for another machine: nothing of it is remembered here.
+    apart: bool,
 }
 
 #[derive(Debug)]
@@ -81,9 +83,18 @@ impl Ledger {
         Ok((Ledger::of(state, found != Found::Whole), found))
     }
 
+    /// For files that are made here for another machine: it begins with nothing, and ends with the run.
+    pub fn apart() -> Ledger {
+        Ledger { apart: true, ..Ledger::of(State { schema: SCHEMA, ..State::default() }, false) }
+    }
+    /// Whether what is made is for another machine.
+    pub fn is_apart(&self) -> bool {
+        self.apart
+    }
+
     fn of(state: State, adopting: bool) -> Ledger {
         let memory = Memory { state, adopting, next_ticket: 1, queue: Vec::new(), failed: Vec::new(), flushed: 0 };
-        Ledger { memory: Arc::new(Mutex::new(memory)), flushing: Arc::default() }
+        Ledger { memory: Arc::new(Mutex::new(memory)), flushing: Arc::default(), apart: false }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -301,8 +312,9 @@ impl Ledger {
             (tickets, files, memory.state.to_bytes())
         };
         let state = Placement { path: Utf8PathBuf::from(names::STATE), mode: 0o600, bytes: state };
+        let memory_first = if self.apart { Vec::new() } else { vec![state] };
         let root = host.root.clone();
-        let result = host.blocking(move || root.put_groups(&[vec![state], files])).await;
+        let result = host.blocking(move || root.put_groups(&[memory_first, files])).await;
         let mut memory = self.memory();
         memory.flushed = tickets.iter().copied().max().unwrap_or(ticket);
         if let Err(error) = result {

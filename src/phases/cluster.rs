@@ -44,8 +44,11 @@ pub fn is_gone(root: &Root) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether a cluster is here, and what says so.
+/// Whether a cluster is here, and what says so. One that is here has nothing to do with what is made for another machine.
 pub fn cluster_is_here(cx: &Context) -> Result<Option<Evidence>> {
+    if cx.ledger.is_apart() {
+        return Ok(None);
+    }
     if let Etcd::Local(etcd) = &cx.node.cluster.etcd {
         let member = etcd.data_dir.join("member");
         if cx.host.root.exists(&member)? {

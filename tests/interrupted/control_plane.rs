@@ -13,8 +13,8 @@ use edgeboot::k8s::certificate_upload;
 use edgeboot::k8s::pki::{Pair, PrivateKey, Validity, ca_hash};
 use serde_json::{Value, json};
 
-use super::memory::{self, boot};
-use super::worker::{CREDENTIAL, TOKEN, YEAR, authority, count, now, objects_at, sign};
+use super::memory::{self, boot, boot_while};
+use super::worker::{CREDENTIAL, TOKEN, YEAR, authority, count, now, objects_at, sign, status_after};
 use super::{assert_alike, at_every_operation, boot_on, cut_boot, differing_lines, shape, touched, uncut};
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -177,6 +177,29 @@ fn what_etcd_knows_already_is_met_or_named() {
         assert!(error.remedy().is_some_and(|remedy| remedy.contains("etcdctl member remove ff")), "{}", error.render());
         assert!(!machine.files.tree().contains_key(ETCD), "{words}: etcd is configured");
     }
+}
+
+/// Machines are switched on together: etcd takes one learner at a time, and the next one waits for it.
+#[test]
+fn a_control_plane_waits_until_another_one_that_came_first_is_promoted() {
+    let machine = in_sight_of_cluster(baked());
+    let other = |learner| {
+        json!({"ID": "255", "name": "node-2", "peerURLs": ["https://10.77.0.31:2380"], "isLearner": learner,
+               "clientURLs": ["https://10.77.0.31:2379"]})
+    };
+    machine.services.set_members(vec![founder(), other(true)]);
+    let outcome = boot_while(&machine, async |progress| {
+        let said = status_after(90, &progress).await;
+        let wished = "etcd-join waits for the learner https://10.77.0.31:2380 (node-2) to be promoted: etcd takes one at a time";
+        assert!(said.contains(wished), "{said}");
+        assert_eq!(machine.services.members().len(), 2, "it was added beside another learner");
+        machine.services.set_members(vec![founder(), other(false)]);
+    });
+    outcome.unwrap_or_else(|error| panic!("{}", error.render()));
+    let votes = machine.services.members().iter().filter(|member| member["isLearner"] == false).count();
+    assert_eq!(votes, 2, "{:?}", machine.services.members());
+    let manifest = String::from_utf8_lossy(&machine.files.tree()[ETCD].1).into_owned();
+    assert!(manifest.contains(&format!("node-2=https://10.77.0.31:2380,node-1={US}")), "{manifest}");
 }
 
 /// What goes wrong before etcd is asked, by kind and words.

@@ -8,14 +8,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use edgeboot::config::node::{KeyAlgorithm, Token};
+use edgeboot::engine::progress::Progress;
 use edgeboot::error::Kind;
+use edgeboot::host::Deadline;
 use edgeboot::host::fake::{Loss, Machine, Shown};
 use edgeboot::k8s::pki::{Pair, Profile, Validity, ca_hash};
 use edgeboot::k8s::{cluster_info, discovery};
 use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, X509CertificationRequest};
 
-use super::memory::{self, boot};
+use super::memory::{self, boot, boot_while};
 use super::{assert_alike, at_every_operation, boot_on, cut_boot, differing_lines, shape, touched, uncut};
 
 pub const TOKEN: &str = "abcdef.0123456789abcdef";
@@ -159,6 +161,38 @@ fn a_join_cut_at_any_operation_is_carried_on_by_the_next() {
         let counted = (count(&machine, "Node"), count(&machine, "CertificateSigningRequest"));
         assert_eq!(counted, (1, 1), "{history}");
     });
+}
+
+/// Time passes, and what the status says then.
+pub async fn status_after(seconds: u64, progress: &Progress) -> String {
+    let time = Duration::from_secs(seconds);
+    Deadline::after(time, "the test").pause(time).await;
+    progress.status().line()
+}
+
+/// Machines are switched on together: there is no cluster, then one that has not signed our token yet, then there is.
+#[test]
+fn a_worker_that_comes_up_first_says_what_it_waits_for_and_joins_as_soon_as_it_exists() {
+    let baked = baked();
+    // The machines ask at random times: several of them, so that none is lucky.
+    for _ in 0..8 {
+        let machine = baked.duplicate();
+        let outcome = boot_while(&machine, async |progress| {
+            let said = status_after(100, &progress).await;
+            assert!(said.contains("discovery waits for the cluster at 10.77.0.11:6443, 10.77.0.12:6443"), "{said}");
+            assert!(said.contains("connection refused"), "{said}");
+            let mut founded = objects("v1.36.3");
+            founded[0]["data"]["jws-kubeconfig-abcdef"] = Value::Null;
+            machine.services.cluster_elsewhere(founded, sign);
+            let said = status_after(3, &progress).await;
+            assert!(said.contains("its cluster-info is not signed with our bootstrap token"), "{said}");
+            machine.services.cluster_elsewhere(objects("v1.36.3"), sign);
+            let said = status_after(3, &progress).await;
+            assert!(!said.contains("discovery"), "it did not look again soon: {said}");
+        });
+        outcome.unwrap_or_else(|error| panic!("{}", error.render()));
+        assert_eq!((count(&machine, "Node"), count(&machine, "CertificateSigningRequest")), (1, 1));
+    }
 }
 
 /// What goes wrong on the way in, by kind and words: what passes by itself is told from what does not.

@@ -1,6 +1,7 @@
 //! The image of a machine made of memory, and its boots: whole runs of edgeboot, in milliseconds.
 
 use edgeboot::cli::session::{Prepared, Session};
+use edgeboot::engine::progress::Progress;
 use edgeboot::engine::run::Outcome;
 use edgeboot::error::{Error, Result};
 use edgeboot::host::Utf8Path;
@@ -117,6 +118,11 @@ fn oci_archive(name: &str, architecture: &str) -> Vec<u8> {
 
 /// One run, as the boot's unit makes it.
 pub fn boot(machine: &Machine) -> Result<Outcome> {
+    boot_while(machine, async |_| ())
+}
+
+/// The same, while something happens elsewhere. Time passes as soon as all wait for it.
+pub fn boot_while(machine: &Machine, meanwhile: impl AsyncFnOnce(Progress)) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
     runtime.block_on(async {
         let session = Session::over(machine.host(), Vec::new());
@@ -124,7 +130,8 @@ pub fn boot(machine: &Machine) -> Result<Outcome> {
             return Err(Error::internal("preparing the boot").because("no configuration"));
         };
         let (_keep, stop) = tokio::sync::watch::channel(false);
-        let converged = session.converge(prepared, || session.prepare(&[], &[]), stop).await;
+        let converging = session.converge(prepared, || session.prepare(&[], &[]), stop);
+        let (converged, ()) = tokio::join!(converging, meanwhile(session.progress.clone()));
         converged.map(|(_, outcome)| outcome)
     })
 }

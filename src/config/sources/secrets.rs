@@ -52,10 +52,16 @@ pub const OF_JOIN: &[(Kind, &[&str], &Forms)] = &[
 
 /// The scheme of a reference.
 const CREDENTIAL: &str = "credential:";
-/// Where systemd puts the credentials of edgeboot's units (systemd.exec(5), `$CREDENTIALS_DIRECTORY`). From a shell they are those of
-/// the unit, as long as it is active.
-const SYSTEMD_CREDENTIALS: [&str; 3] =
-    ["/run/credentials/edgeboot.service", "/run/credentials/edgeboot-reconcile.service", "/run/credentials/edgeboot-mend.service"];
+/// Where systemd puts the credentials of edgeboot's units (systemd.exec(5), `$CREDENTIALS_DIRECTORY`), as long as one of them runs; and
+/// where it takes them from, for those who ask from a shell.
+const SYSTEMD_CREDENTIALS: [&str; 6] = [
+    "/run/credentials/edgeboot.service",
+    "/run/credentials/edgeboot-reconcile.service",
+    "/run/credentials/edgeboot-mend.service",
+    "/run/credentials/@system",
+    "/etc/credstore",
+    "/run/credstore",
+];
 
 /// Whether a secret can do without its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,10 +15,19 @@ pub fn failure(doing: &str, error: kube::Error) -> Error {
             .because(format!("the API server's certificate is not what the kubeconfig's CA vouches for: {why}"))
             .hint("compare the clock, and the CA in /etc/kubernetes/pki with the one in the kubeconfig"),
         (kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) | kube::Error::FromUtf8(_), None) => {
-            Error::transient(doing).because(error)
+            Error::transient(doing).because(innermost(&error))
         }
         _ => Error::host(doing).because(error),
     }
+}
+
+/// The last link of the chain, which says what happened; those before it say in which layer of the client.
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let mut last = error;
+    while let Some(inner) = last.source() {
+        last = inner;
+    }
+    last.to_string()
 }
 
 /// What the server said in so many words.
@@ -86,6 +95,7 @@ mod tests {
         let error = std::io::Error::other(std::io::Error::new(std::io::ErrorKind::InvalidData, tls));
         assert_eq!(failure("reading", kube::Error::Service(Box::new(error))).kind(), Kind::Host);
         let error = kube::Error::Service(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)));
-        assert_eq!(failure("reading", error).kind(), Kind::Transient);
+        let error = failure("reading Node box", error);
+        assert_eq!((error.kind(), error.to_string()), (Kind::Transient, "reading Node box: connection refused".to_owned()));
     }
 }

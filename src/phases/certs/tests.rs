@@ -638,6 +638,31 @@ async fn what_expires_is_told_from_the_files_alone() {
     }
 }
 
+/// `edgeboot init phase certs --cert-dir FOLDER` on a control plane: for an image, or for another machine.
+#[tokio::test]
+async fn what_is_made_for_another_machine_is_not_this_ones() {
+    let bench = Bench::founded("").await;
+    let before = bench.0.files.tree();
+    let mut node = bench.node();
+    node.cluster.certificates_dir = "/image/pki".into();
+    let make = async |ledger| {
+        let cx = Context::new(bench.0.host(), Arc::new(node.clone()), ledger, Progress::new(vec![]), vec![]);
+        let table = table();
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let mut outcome = run(&cx, &Plan::single(&table, &cx.node, "certs/ca")?, stopped).await;
+        outcome.failed.pop().map_or(Ok(()), |(_, error)| Err(error))
+    };
+    let (ledger, _) = Ledger::load(&bench.0.root()).expect("a ledger");
+    assert!(make(ledger).await.is_err(), "a second CA of this machine's");
+    make(Ledger::apart()).await.unwrap_or_else(|error| panic!("{}", error.render()));
+    let pair = bench.read("/image/pki/ca.crt");
+    make(Ledger::apart()).await.expect("the pair that is there is used");
+    assert_eq!(bench.read("/image/pki/ca.crt"), pair);
+    let mut after = bench.0.files.tree();
+    after.retain(|path, _| !path.starts_with("/image"));
+    assert_eq!(after, before);
+}
+
 /// `edgeboot kubeconfig user`.
 #[tokio::test]
 async fn a_further_user_gets_a_kubeconfig_and_nothing_is_placed() {

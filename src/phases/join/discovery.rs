@@ -36,6 +36,8 @@ const STAGGER: Duration = Duration::from_millis(250);
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 pub(super) const MOST_PAUSE: Duration = Duration::from_secs(8);
 const MOST_PAUSE_UNHEARD: Duration = Duration::from_secs(2);
+/// A cluster that is being founded signs the tokens it was made with so soon after it is first heard.
+const SOON: Duration = Duration::from_secs(10);
 /// For so long a cluster may leave our token unsigned before that is taken for its last word, when no more time is left.
 const UNSIGNED: Duration = Duration::from_secs(60);
 
@@ -227,8 +229,9 @@ impl Question<'_> {
             let (error, most) = match wait.deadline.bound(self.once(wait.cx, &server, api.as_ref())).await {
                 Ok(Ok(cluster)) => return Ok(cluster),
                 Ok(Err(Unanswered::Said(Fault::Unsigned))) => {
-                    unsigned_since.get_or_insert_with(Instant::now);
-                    (self.fault(&Fault::Unsigned), MOST_PAUSE)
+                    let since = *unsigned_since.get_or_insert_with(Instant::now);
+                    let most = if since.elapsed() < SOON { MOST_PAUSE_UNHEARD } else { MOST_PAUSE };
+                    (self.fault(&Fault::Unsigned), most)
                 }
                 Ok(Err(Unanswered::Said(fault))) => (self.fault(&fault), MOST_PAUSE),
                 Ok(Err(Unanswered::Failed(error))) => (error, MOST_PAUSE_UNHEARD),
@@ -321,7 +324,7 @@ enum Unanswered {
 async fn fetch(api: &dyn Api) -> Result<Option<serde_json::Value>> {
     let reference = ObjectReference::new("v1", "ConfigMap", "configmaps").namespaced(KUBE_PUBLIC).named("cluster-info");
     match api.read(&reference).await {
-        Err(error) if error.kind() == Kind::Rejected => Err(Error::transient(format!("reading {reference}")).because(error)),
+        Err(error) if error.kind() == Kind::Rejected => Err(error.with_kind(Kind::Transient)),
         other => other,
     }
 }
