@@ -19,6 +19,7 @@ use crate::k8s::{certificate_upload, go_duration, names};
 use crate::phases;
 use crate::phases::certs::renewal::{self, Expiration, Expirations, Renewable, Renewed, Term};
 
+use super::approve::Approve;
 use super::init::absolute;
 use super::listeners::Terminal;
 use super::session::{Session, ask_the_machine, require_root, stop_signal};
@@ -51,6 +52,12 @@ pub enum CertsCommand {
     /// made. Needs no cluster.
     #[command(after_help = "Example:\n  (umask 077; edgeboot certs certificate-key > key)")]
     CertificateKey,
+    /// Approves the kubelets' requests for serving certificates (`serverTLSBootstrap`) that ask for what their Node says and for no
+    /// more: its names and addresses, which no other Node has, and none of the API server's. Everything else is left, with the reason.
+    ///
+    /// While the KubeletConfiguration says `serverTLSBootstrap: true`, edgeboot-approve.timer runs this on each control plane.
+    #[command(after_help = "Example:\n  edgeboot certs approve --dry-run")]
+    Approve(Approve),
 }
 
 /// Which control plane is meant.
@@ -90,6 +97,7 @@ impl CertsCommand {
                 }
                 Ok(())
             }
+            CertsCommand::Approve(approve) => approve.run(global).await,
             CertsCommand::Renew { name, place } => renew(global, name, place).await,
         }
     }

@@ -1,6 +1,7 @@
 //! Words in, exit codes out; the only place that prints. One file a command; what a run of the phases has in common is in `session`,
 //! who listens to it in `listeners`.
 
+pub mod approve;
 pub mod certs;
 mod cluster;
 pub mod config;

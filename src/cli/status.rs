@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::engine::progress::{PhaseState, RunResult, Status};
 use crate::error::{Error, Result};
 use crate::host::Root;
 use crate::k8s::names;
 
+use super::approve::{self, Left};
 use super::{Global, Output, failed, follow, print, print_value};
 
 /// `edgeboot status`.
@@ -46,14 +48,28 @@ impl StatusCommand {
                 .because("edgeboot has not run since this machine was switched on")
                 .hint("`systemctl status edgeboot` says why; `edgeboot reconcile` runs it now"));
         };
+        let left = approve::left(&root)?;
         match global.output {
-            output @ (Output::Json | Output::Yaml) => print_value(output, &status),
+            output @ (Output::Json | Output::Yaml) => print_value(output, &whole(&status, &left)?),
             Output::Text => {
                 print(&render(&status));
+                for Left { request, node, reason } in &left {
+                    print(&format!("left to you: {request} of {node}: {reason}"));
+                }
                 Ok(())
             }
         }
     }
+}
+
+/// The status, and the certificate requests that are left to a person where there are any.
+fn whole(status: &Status, left: &[Left]) -> Result<Value> {
+    let failed = |error| Error::internal("writing the status").because(error);
+    let mut value = serde_json::to_value(status).map_err(failed)?;
+    if !left.is_empty() {
+        value["certificateRequestsLeft"] = serde_json::to_value(left).map_err(failed)?;
+    }
+    Ok(value)
 }
 
 /// The last status; `None` when there was no run since boot.

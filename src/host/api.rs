@@ -64,6 +64,8 @@ pub trait Api: Send + Sync + std::fmt::Debug {
     async fn apply(&self, object: &Value, how: Apply) -> Result<Applied>;
     /// Replaces an object that was read before (its resourceVersion guards it); `Transient` on a conflict.
     async fn replace(&self, object: &Value) -> Result<()>;
+    /// Decides a CertificateSigningRequest: replaces its `approval` subresource; `Transient` on a conflict.
+    async fn approve(&self, request: &Value) -> Result<()>;
     /// A strategic merge patch (labels and taints of a Node, as kubeadm does). With a resourceVersion in it, a conflict is `Transient`.
     async fn patch(&self, object: &ObjectReference, patch: &Value) -> Result<Changed>;
     /// Deletes an object.

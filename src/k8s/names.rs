@@ -71,6 +71,8 @@ pub const CNI_CONF_DIR: &str = "/etc/cni/net.d";
 pub const PACKAGE_BAKED: &str = "/usr/lib/edgeboot/package";
 /// What the last run says.
 pub const STATUS: &str = "/run/edgeboot/status.json";
+/// Certificate requests that `edgeboot certs approve` left to a person.
+pub const APPROVE_REPORT: &str = "/run/edgeboot/approve.json";
 /// One edgeboot at a time.
 pub const LOCK: &str = "/run/edgeboot/lock";
 /// The configuration.

@@ -12,6 +12,7 @@ pub mod judge;
 pub mod key;
 mod pem;
 pub mod request;
+pub mod serving_request;
 
 pub use certificate::{Certificate, San, Usage};
 pub use certlist::{Authority, Leaf};

@@ -214,6 +214,8 @@ pub fn edgeboot_units(binary: &str) -> Vec<UnitFile> {
         ("edgeboot-mend.service", include_str!("../../units/edgeboot-mend.service")),
         ("edgeboot.service", include_str!("../../units/edgeboot.service")),
         ("edgeboot-reconcile.service", include_str!("../../units/edgeboot-reconcile.service")),
+        ("edgeboot-approve.service", include_str!("../../units/edgeboot-approve.service")),
+        ("edgeboot-approve.timer", include_str!("../../units/edgeboot-approve.timer")),
         ("edgeboot.path", include_str!("../../units/edgeboot.path")),
         ("edgeboot.timer", include_str!("../../units/edgeboot.timer")),
     ];

@@ -26,6 +26,7 @@ mod patches;
 pub mod preflight;
 pub mod reset;
 mod runtime;
+pub mod serving_certificates;
 pub mod show_join_command;
 pub mod stale;
 pub mod upload_certs;
@@ -92,6 +93,7 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(bootstrap_token::Access),
         Box::new(bootstrap_token::Tokens),
         Box::new(kubelet_finalize::EnableClientCertRotation),
+        Box::new(serving_certificates::ApproveServingCerts),
         Box::new(addon::CoreDns),
         Box::new(addon::KubeProxy),
         Box::new(cni::PodCidr),

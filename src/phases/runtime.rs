@@ -183,8 +183,8 @@ pub(super) async fn enable_unit(cx: &Context, unit: &str, status: Option<&UnitSt
 }
 
 fn flush_links(root: &crate::host::Root) -> Result<()> {
-    let wants = format!("{}/multi-user.target.wants", units::UNIT_DIR);
-    for folder in [wants.as_str(), units::UNIT_DIR] {
+    let wants = ["multi-user.target.wants", "timers.target.wants"].map(|target| format!("{}/{target}", units::UNIT_DIR));
+    for folder in wants.iter().map(String::as_str).chain([units::UNIT_DIR]) {
         if root.exists(folder)? {
             root.sync_dir(folder)?;
         }

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::Case;
 use super::boots::{ledger_stamps, unchanged, unit_starts};
 use super::machine::{LIMIT, Machine, repository};
+use super::serving;
 
 /// The cases of this file.
 pub const CASES: [Case; 1] = [("a_worker_joins_and_further_boots_change_nothing_and_need_nobody", worker_joins)];
@@ -39,9 +40,10 @@ pub fn configuration(name: &str, text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A cluster of one machine with the token.
+/// A cluster of one machine with the token, whose kubelets ask it for their serving certificates.
 fn founder(name: &str) -> Result<Machine> {
     let common = fs::read_to_string(repository().join("image/try.yaml"))?;
+    let common = common.replace("failCgroupV1: false\n", "failCgroupV1: false\nserverTLSBootstrap: true\n");
     let tokens = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nbootstrapTokens:\n";
     let path = configuration(name, &format!("{common}---\n{tokens}  - token: {TOKEN}\n"))?;
     let machine = Machine::up(name, &["--config", &path.to_string_lossy(), "--address", &format!("{FOUNDER}/24")])?;
@@ -77,6 +79,8 @@ fn worker_joins() -> Result<()> {
     ensure!(status["result"] == "ready", "{status:#}");
     let nodes = founder.kubectl("get node jworker --no-headers")?;
     ensure!(nodes.contains(" Ready ") && nodes.contains("<none>"), "{nodes}");
+
+    serving::certificates_are_the_nodes_own(&founder, &worker)?;
 
     let secret = TOKEN.split('.').nth(1).unwrap_or_default();
     let traces = worker.run(&format!(

@@ -16,6 +16,7 @@ mod peer;
 mod people;
 mod resets;
 mod secrets;
+mod serving;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 

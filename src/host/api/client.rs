@@ -253,6 +253,13 @@ impl Api for Client {
         written(result).map(drop)
     }
 
+    async fn approve(&self, request: &Value) -> Result<()> {
+        let reference = ObjectReference::of(request)?;
+        let path = format!("{}/approval?fieldManager={FIELD_MANAGER}", reference.path());
+        let result = self.json(&format!("approving {reference}"), Method::PUT, &path, Some((JSON, request))).await;
+        written(result).map(drop)
+    }
+
     async fn patch(&self, object: &ObjectReference, patch: &Value) -> Result<Changed> {
         let doing = format!("changing {object}");
         let before = self.read(object).await?;

@@ -185,7 +185,8 @@ pub fn leads_to(chain: &[Certificate], root: &Certificate) -> bool {
     })
 }
 
-fn san(name: &GeneralName<'_>) -> Option<San> {
+/// A name or address of an extension; `None` for what is neither.
+pub(super) fn san(name: &GeneralName<'_>) -> Option<San> {
     match name {
         GeneralName::DNSName(name) => Some(San::Dns((*name).to_owned())),
         GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {

@@ -231,7 +231,7 @@ fn basic_constraints(authority: bool) -> Vec<u8> {
     extension(&BASIC_CONSTRAINTS, true, &der::sequence(&parts))
 }
 
-fn alt_names(sans: &[San]) -> Vec<u8> {
+pub(super) fn alt_names(sans: &[San]) -> Vec<u8> {
     let part = |san: &San| match san {
         San::Dns(name) => der::implicit(2, name.as_bytes()),
         San::Ip(IpAddr::V4(address)) => der::implicit(7, &address.octets()),

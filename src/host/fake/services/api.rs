@@ -104,6 +104,9 @@ impl Api for Client {
         self.store(&name, object.clone());
         Ok(())
     }
+    async fn approve(&self, request: &Value) -> Result<()> {
+        self.replace(request).await
+    }
     async fn patch(&self, object: &ObjectReference, patch: &Value) -> Result<Changed> {
         self.open()?;
         let name = name_of_reference(object);
