@@ -16,6 +16,9 @@ use crate::error::Result;
 use super::{Changed, Deadline};
 pub use resources::ObjectReference;
 
+/// The field manager of everything that edgeboot writes.
+pub const FIELD_MANAGER: &str = "edgeboot";
+
 /// Makes clients from kubeconfigs.
 pub trait ApiConnector: Send + Sync + std::fmt::Debug {
     /// A client with the current context of `kubeconfig`, talking to `server` (`https://address:port`) in place of the one it names.

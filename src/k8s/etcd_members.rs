@@ -5,6 +5,8 @@ use serde_json::Value;
 
 /// Lists the members.
 pub const LIST: &str = "/v3/cluster/member/list";
+/// Gives a member other peer URLs.
+pub const UPDATE: &str = "/v3/cluster/member/update";
 /// Takes a member out.
 pub const REMOVE: &str = "/v3/cluster/member/remove";
 /// Where kubeadm notes on etcd's pod how it is reached.

@@ -77,6 +77,7 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(join::EtcdJoin),
         Box::new(join::ControlPlane),
         Box::new(wait_control_plane::ApiServer),
+        Box::new(etcd::PeerUrls),
         Box::new(images::Controllers),
         Box::new(control_plane::ControllerManager),
         Box::new(control_plane::Scheduler),

@@ -4,6 +4,7 @@
 mod control_plane;
 #[path = "../memory/mod.rs"]
 mod memory;
+mod moved;
 mod reset;
 mod worker;
 

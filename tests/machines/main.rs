@@ -11,6 +11,7 @@ mod external;
 mod joins;
 mod machine;
 mod mixed;
+mod moves;
 mod parity;
 mod peer;
 mod people;
@@ -21,7 +22,8 @@ mod serving;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What runs in `tests/run all` only: it takes minutes.
-const SLOW: [&str; 5] = [
+const SLOW: [&str; 6] = [
+    "a_control_plane_moves_to_another_address_and_serves",
     "kubeadms_nodes_join_a_cluster_of_edgeboots",
     "edgeboots_nodes_join_a_cluster_of_kubeadms",
     "most_options_at_once_make_kubeadms_objects",
@@ -52,6 +54,7 @@ fn main() {
     cases.extend(control_planes::CASES);
     cases.extend(mixed::CASES);
     cases.extend(resets::CASES);
+    cases.extend(moves::CASES);
     cases.extend(people::CASES);
     cases.extend(parity::CASES);
     cases.extend(external::CASES);

@@ -35,7 +35,10 @@ pub fn certificates_are_the_nodes_own(founder: &Machine, worker: &Machine) -> Re
         eventually(founder, &verify)?;
     }
     worker.run(THEFT)?;
-    eventually(founder, "edgeboot status | grep 'left to you: theft of jworker: 10.77.0.11 is no name or address of the Node jworker'")?;
+    eventually(
+        founder,
+        "edgeboot status | grep 'left to you: theft of jworker: 10.77.0.11 is no name or address of the Node jworker'",
+    )?;
     let said = founder.run("journalctl -u edgeboot-approve.service --no-pager | grep -c 'theft of jworker: left'")?;
     ensure!(said.trim() == "1", "the journal says it {said} times");
     let conditions = founder.kubectl("get csr theft -o jsonpath={.status}")?;

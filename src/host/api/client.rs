@@ -15,10 +15,8 @@ use crate::error::{Error, Kind, Result};
 
 use super::super::{Changed, Deadline};
 use super::failure::failure;
-use super::{Api, ApiConnector, Applied, Apply, ObjectReference, connection};
+use super::{Api, ApiConnector, Applied, Apply, FIELD_MANAGER, ObjectReference, connection};
 
-/// The field manager of everything that edgeboot writes.
-const FIELD_MANAGER: &str = "edgeboot";
 /// How many requests are under way at once, as soon as one was answered: until then nobody knows whether they can share a connection.
 const REQUESTS: usize = 16;
 /// How long one request may take: an etcd on a slow card needs seconds for a write.

@@ -140,6 +140,10 @@ impl Services {
         std::mem::take(&mut *lock(&self.shown)).into_iter().collect()
     }
 
+    /// Those that there are now.
+    pub fn seen_interfaces(&self) -> Interfaces {
+        lock(&self.interfaces).clone()
+    }
     /// What the network is from now on.
     pub fn set_interfaces(&self, interfaces: Interfaces) {
         *lock(&self.interfaces) = interfaces;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use crate::config::node::{Etcd, Node, OnExistingNode};
 use crate::engine::context::Context;
@@ -26,7 +25,7 @@ use crate::k8s::names;
 use crate::k8s::objects::KUBE_SYSTEM;
 use crate::k8s::static_pods::{Component, EtcdCluster, with_port};
 use crate::phases::control_plane::{self, manifest_in};
-use crate::phases::etcd::{data_dir, make_data_dir};
+use crate::phases::etcd::{REQUEST, data_dir, identity, make_data_dir};
 
 use super::{cluster_administrator, wish};
 
@@ -40,8 +39,6 @@ pub struct EtcdJoin;
 const JOIN: PhaseId = PhaseId("etcd-join");
 const ADD: &str = "/v3/cluster/member/add";
 const PROMOTE: &str = "/v3/cluster/member/promote";
-/// One request.
-const REQUEST: Duration = Duration::from_secs(5);
 /// Between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MOST_PAUSE: Duration = Duration::from_millis(700);
@@ -116,18 +113,6 @@ impl Cluster {
             Answer::Refused(why) => Err(listing().because(why)),
         }
     }
-}
-
-/// What etcd is asked with: the certificate of its health checks, as in kubeadm.
-fn identity(cx: &Context) -> Result<Identity> {
-    let read = |name: &str| -> Result<Vec<u8>> {
-        let path = cx.node.cluster.certificates_dir.join(name);
-        let bytes = cx.host.root.read(&path)?;
-        bytes.ok_or_else(|| Error::host(format!("reading {path}")).because("it is not there").hint("run `edgeboot reconcile`"))
-    };
-    let mut client = Zeroizing::new(read("etcd/healthcheck-client.crt")?);
-    client.extend_from_slice(&Zeroizing::new(read("etcd/healthcheck-client.key")?));
-    Ok(Identity { authority: read("etcd/ca.crt")?, client })
 }
 
 fn reason(doing: &str) -> String {

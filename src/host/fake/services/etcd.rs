@@ -77,6 +77,23 @@ impl Services {
         }
         Ok(Answer::Done(json!({})))
     }
+    fn update(&self, body: &Value) -> Result<Answer> {
+        self.wrote(format!("member/update {}", body["peerURLs"][0]))?;
+        for member in lock(&self.members).0.iter_mut().filter(|member| member["ID"] == body["ID"]) {
+            member["peerURLs"] = body["peerURLs"].clone();
+        }
+        Ok(Answer::Done(json!({})))
+    }
+    /// The cluster that this machine founded has no other member.
+    fn founded(&self, path: &str, body: &Value) -> Result<Answer> {
+        let mut members = lock(&self.members);
+        if members.0.is_empty() {
+            members.0.push(json!({"ID": "1", "name": self.host_name(), "peerURLs": ["https://10.77.0.11:2380"],
+                                  "clientURLs": ["https://10.77.0.11:2379"]}));
+        }
+        drop(members);
+        if path.ends_with("/update") { self.update(body) } else { Ok(Answer::Done(json!({"members": self.members()}))) }
+    }
     fn remove(&self, body: &Value) -> Result<Answer> {
         self.wrote(format!("member/remove {}", body["ID"]))?;
         lock(&self.members).0.retain(|member| member["ID"] != body["ID"]);
@@ -89,10 +106,7 @@ impl Etcd for Services {
     async fn call(&self, member: &str, path: &str, body: &Value, _identity: &Identity, _total: Duration) -> Result<Answer> {
         self.alive()?;
         if self.serves() && !self.is_elsewhere() {
-            // The cluster that this machine founded has no other member.
-            let us = json!({"ID": "1", "name": self.host_name(), "peerURLs": ["https://10.77.0.11:2380"],
-                            "clientURLs": ["https://10.77.0.11:2379"]});
-            return Ok(Answer::Done(json!({"members": [us]})));
+            return self.founded(path, body);
         }
         if !self.is_elsewhere() {
             return Err(Error::transient(format!("asking {member}{path}")).because("connection refused"));
@@ -103,6 +117,7 @@ impl Etcd for Services {
             "/v3/cluster/member/add" => self.add(body),
             "/v3/cluster/member/promote" => self.promote(body),
             "/v3/cluster/member/remove" => self.remove(body),
+            "/v3/cluster/member/update" => self.update(body),
             _ => Ok(Services::refuse("unknown path")),
         }
     }
