@@ -53,13 +53,20 @@ pub fn further(name: &str, address: &str, hash: &str) -> Result<Machine> {
 
 /// This machine's etcd votes, has a leader, and has one peer.
 pub fn votes_with_one_peer(machine: &Machine) -> Result<()> {
+    votes_with_peers(machine, 1)
+}
+
+/// The same with this many peers.
+pub fn votes_with_peers(machine: &Machine, wished: usize) -> Result<()> {
     let script = "exec 3<>/dev/tcp/127.0.0.1/2381; printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
     let metrics = machine.run(&format!("bash -c \"{script}\""))?;
     let value = |name: &str| metrics.lines().filter(|line| line.starts_with(name)).collect::<Vec<_>>();
     ensure!(value("etcd_server_is_learner ") == ["etcd_server_is_learner 0"], "{:?}", value("etcd_server_is"));
     ensure!(value("etcd_server_has_leader ") == ["etcd_server_has_leader 1"], "{:?}", value("etcd_server_has"));
-    let peers = value("etcd_network_active_peers{");
-    ensure!(peers.len() == 1, "{peers:?}");
+    let known = value("etcd_network_active_peers{");
+    // One that was taken out is still counted, as none.
+    let peers: Vec<_> = known.iter().filter(|line| !line.ends_with(" 0")).collect();
+    ensure!(peers.len() == wished, "{known:?}");
     Ok(())
 }
 

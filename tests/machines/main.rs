@@ -4,9 +4,11 @@
 
 #![expect(clippy::disallowed_methods, clippy::print_stderr, reason = "tests drive real machines")]
 
+mod balancer;
 mod boots;
 mod broken;
 mod control_planes;
+mod cut_joins;
 mod external;
 mod joins;
 mod machine;
@@ -18,23 +20,32 @@ mod people;
 mod resets;
 mod secrets;
 mod serving;
+mod together;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What runs in `tests/run all` only: it takes minutes.
-const SLOW: [&str; 6] = [
+const SLOW: [&str; 9] = [
     "a_control_plane_moves_to_another_address_and_serves",
     "kubeadms_nodes_join_a_cluster_of_edgeboots",
     "edgeboots_nodes_join_a_cluster_of_kubeadms",
     "most_options_at_once_make_kubeadms_objects",
     "a_control_plane_with_an_external_etcd_serves",
     "a_control_plane_without_the_key_of_its_ca_serves",
+    "three_control_planes_and_a_worker_switched_on_together_come_up",
+    "a_worker_whose_power_is_cut_at_ten_moments_of_its_join_comes_up",
+    "a_control_plane_whose_power_is_cut_at_ten_moments_of_its_join_comes_up",
 ];
 
 /// A test and what it shows.
 type Case = (&'static str, fn() -> anyhow::Result<()>);
 
 fn main() {
+    if let Some(servers) = std::env::var_os(balancer::SERVERS) {
+        let served = balancer::serve(&servers.to_string_lossy());
+        eprintln!("the balancer: {served:?}");
+        std::process::exit(1);
+    }
     let mut arguments = Arguments::from_args();
     // Two cores carry one control plane at a time.
     arguments.test_threads = Some(1);
@@ -52,6 +63,8 @@ fn main() {
     cases.extend(broken::CASES);
     cases.extend(joins::CASES);
     cases.extend(control_planes::CASES);
+    cases.extend(together::CASES);
+    cases.extend(cut_joins::CASES);
     cases.extend(mixed::CASES);
     cases.extend(resets::CASES);
     cases.extend(moves::CASES);

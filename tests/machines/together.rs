@@ -1,0 +1,148 @@
+//! Machines that are switched on together, as `image/try --control-planes 3 --workers 1` does it: whoever comes up before there is a
+//! cluster waits for it, the control planes become members of etcd one after the other, and the cluster outlives the one that founded it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use edgeboot::k8s::pki::{Certificate, ca_hash};
+use serde_json::Value;
+
+use super::Case;
+use super::balancer::{Balancer, ENDPOINT};
+use super::boots::{ledger_stamps, unchanged};
+use super::control_planes::{KEY, votes_with_peers};
+use super::joins::{TOKEN, configuration};
+use super::machine::{LIMIT, Machine, binary, repository};
+
+/// The cases of this file.
+pub const CASES: [Case; 1] = [("three_control_planes_and_a_worker_switched_on_together_come_up", together)];
+
+/// Asks etcd's gateway on a control plane, as the health checks do.
+const ETCD: &str = "cd /etc/kubernetes/pki/etcd && curl --silent --show-error --fail --max-time 10 --cacert ca.crt \
+    --cert healthcheck-client.crt --key healthcheck-client.key https://127.0.0.1:2379/v3/cluster/member";
+
+/// A CA that is made before there is any machine, and what it is known by.
+fn authority() -> Result<(PathBuf, String)> {
+    let folder = repository().join("target/test-machines/together-pki");
+    let _ = fs::remove_dir_all(&folder);
+    let made = Command::new(binary()).args(["init", "phase", "certs/ca", "--cert-dir"]).arg(&folder).output()?;
+    ensure!(made.status.success(), "{made:?}");
+    let certificate = Certificate::from_pem(&fs::read(folder.join("ca.crt"))?).map_err(anyhow::Error::msg)?;
+    Ok((folder, ca_hash(&certificate)))
+}
+
+/// A machine that is still off. What it lacks as a container is a drop-in, so that its own configuration is what image/try bakes.
+fn machine(name: &str, address: &str, config: &str) -> Result<Machine> {
+    let path = configuration(name, config)?;
+    let (token, key) = (format!("edgeboot.token={TOKEN}"), format!("edgeboot.certificate-key={KEY}"));
+    let options =
+        ["--off", "--address", address, "--config", &path.to_string_lossy(), "--credential", &token, "--credential", &key];
+    let machine = Machine::up(name, &options)?;
+    let root = machine.root()?;
+    let lacking = fs::read_to_string(repository().join("image/try.yaml"))?.replace("role: controlPlane\n", "");
+    fs::create_dir_all(root.join("etc/edgeboot/config.d"))?;
+    fs::write(root.join("etc/edgeboot/config.d/10-container.yaml"), lacking.replace("network: {component: bridge}\n", ""))?;
+    let network = fs::read_to_string(repository().join("tests/machines/parity/bridge.conflist"))?;
+    fs::create_dir_all(root.join("etc/cni/net.d"))?;
+    let octet = address.trim_end_matches("/24").rsplit('.').next().unwrap_or_default();
+    fs::write(root.join("etc/cni/net.d/10-test.conflist"), network.replace("10.244.0.", &format!("10.244.{octet}.")))?;
+    Ok(machine)
+}
+
+fn founder(name: &str) -> Result<(Machine, String)> {
+    let config = format!(
+        "apiVersion: edgeboot.io/v1alpha1\nkind: NodeConfig\nrole: controlPlane\nnetwork: {{component: none}}\nuploadCerts: true\n---\n\
+         apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nbootstrapTokens:\n  - tokenFrom: credential:edgeboot.token\n\
+         certificateKeyFrom: credential:edgeboot.certificate-key\n---\n\
+         apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\ncontrolPlaneEndpoint: {ENDPOINT}\n"
+    );
+    let machine = machine(name, "10.77.0.11/24", &config)?;
+    let (folder, hash) = authority()?;
+    let pki = machine.root()?.join("etc/kubernetes/pki");
+    fs::create_dir_all(&pki)?;
+    for file in ["ca.key", "ca.crt"] {
+        fs::copy(folder.join(file), pki.join(file))?;
+    }
+    Ok((machine, hash))
+}
+
+/// The eight lines of image/try's worker, or nine for a control plane.
+fn joiner(name: &str, address: &str, role: &str, hash: &str) -> Result<Machine> {
+    let key = if role == "worker" { "" } else { "  certificateKeyFrom: credential:edgeboot.certificate-key\n" };
+    let config = format!(
+        "apiVersion: edgeboot.io/v1alpha1\nkind: NodeConfig\nrole: {role}\njoin:\n  endpoints: [\"{ENDPOINT}\"]\n  \
+         tokenFrom: credential:edgeboot.token\n  caCertHashes: [\"{hash}\"]\n{key}"
+    );
+    machine(name, address, &config)
+}
+
+fn at_once(machines: &[&Machine], act: impl Fn(&Machine) -> Result<()> + Sync) -> Result<()> {
+    thread::scope(|scope| {
+        let running: Vec<_> = machines.iter().map(|machine| scope.spawn(|| act(machine))).collect();
+        running.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
+    })
+}
+
+/// What a boot may not touch, machine by machine.
+fn stamps(machines: &[&Machine]) -> Result<String> {
+    let of = |machine: &&Machine| {
+        let state = machine.run("cat /var/lib/edgeboot/state.json")?;
+        Ok(ledger_stamps(machine)? + &state)
+    };
+    machines.iter().map(of).collect::<Result<Vec<_>>>().map(|stamps| stamps.join("\n"))
+}
+
+fn together() -> Result<()> {
+    let (founder, hash) = founder("tfounder")?;
+    let second = joiner("tsecond", "10.77.0.12/24", "controlPlane", &hash)?;
+    let third = joiner("tthird", "10.77.0.13/24", "controlPlane", &hash)?;
+    let worker = joiner("tworker", "10.77.0.14/24", "worker", &hash)?;
+    let (all, control_planes) = ([&worker, &third, &second, &founder], [&third, &second, &founder]);
+
+    at_once(&all, Machine::on)?;
+    let balancer = Balancer::before(&["10.77.0.11:6443", "10.77.0.12:6443", "10.77.0.13:6443"])?;
+    at_once(&all, |machine| machine.ready(LIMIT).map(drop))?;
+    third.kubectl("wait --for=condition=Ready nodes,pods --all -A --timeout=180s")?;
+    let nodes = third.kubectl("get nodes --no-headers")?;
+    ensure!(nodes.lines().count() == 4 && nodes.matches("control-plane").count() == 3, "{nodes}");
+    at_once(&control_planes, |machine| votes_with_peers(machine, 2))?;
+
+    let before = stamps(&all)?;
+    at_once(&all, Machine::cut)?;
+    at_once(&all, Machine::on)?;
+    at_once(&all, |machine| machine.ready(LIMIT).map(drop))?;
+    unchanged("a second boot of all at once changed something", &before, &stamps(&all)?)?;
+    at_once(&control_planes, |machine| votes_with_peers(machine, 2))?;
+
+    founder.cut()?;
+    outlive(&second, &third, &worker)?;
+    drop(balancer);
+    Ok(())
+}
+
+/// The machine that founded the cluster is gone for good: what is left serves, and forgets it.
+fn outlive(second: &Machine, third: &Machine, worker: &Machine) -> Result<()> {
+    second.kubectl("wait --for=condition=Ready=Unknown node/tfounder --timeout=180s")?;
+    third.kubectl("create configmap proof --from-literal=alive=yes")?;
+    third.kubectl("wait --for=condition=Ready node/tsecond node/tthird node/tworker --timeout=180s")?;
+    worker.run("edgeboot reconcile --foreground && edgeboot plan --exit-code")?;
+
+    let members: Value = serde_json::from_str(&second.run(&format!("{ETCD}/list --data '{{}}'"))?)?;
+    let members = members["members"].as_array().context("members")?;
+    ensure!(members.len() == 3, "{members:?}");
+    let lost = members.iter().find(|member| member["name"] == "tfounder").context("the lost one")?;
+    let id = lost["ID"].as_str().context("its id")?;
+    second.run(&format!("{ETCD}/remove --data '{{\"ID\": \"{id}\"}}'"))?;
+    second.kubectl("delete node tfounder")?;
+    at_once(&[second, third], |machine| {
+        votes_with_peers(machine, 1)?;
+        machine.settles(Duration::from_secs(60))
+    })?;
+    let nodes = third.kubectl("get nodes --no-headers")?;
+    ensure!(nodes.lines().count() == 3, "{nodes}");
+    Ok(())
+}
