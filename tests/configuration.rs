@@ -124,8 +124,8 @@ fn what_is_no_configuration_is_named() {
         ("apiVersion: kubeadm.k8s.io/v1beta2\nkind: InitConfiguration", "error: `kubeadm.k8s.io/v1beta2` is too old @1:13"),
         ("role: controlPlane\n---\nrole: controlPlane", "error: a second NodeConfig in the same file @3:1"),
         (
-            "role: controlPlane\nnetwork: {component: flannel}",
-            "error: `network.component`: flannel is not part of this version of edgeboot @2:22",
+            "role: controlPlane\nnetwork: {component: calico}",
+            "error: `network.component`: `calico` is none of `flannel`, `bridge`, `none` @2:22",
         ),
         (
             "role: controlPlane\nruntime: {config: \"a = [\"}",
@@ -167,7 +167,7 @@ error: unknown field `pakage`
  4 | pakage: /x
    | ^^^^^^
    = help: did you mean `package`?
-error: `network.component`: `bridg` is none of `bridge`, `none`, `flannel` (did you mean `bridge`?)
+error: `network.component`: `bridg` is none of `flannel`, `bridge`, `none` (did you mean `bridge`?)
   --> /etc/edgeboot/config.yaml:5:22
    |
  5 | network: {component: bridg}
@@ -198,6 +198,51 @@ error: `etcd.local.dataDir`: `etcd` is not an absolute path
  11 | etcd: {local: {dataDir: etcd}}
     |                         ^^^^"
     );
+}
+
+/// What the network is, and what is told of it.
+#[test]
+fn the_network_is_for_one_node_unless_the_cluster_has_an_endpoint() {
+    const TOKENS: &str =
+        "---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nbootstrapTokens: [{tokenFrom: credential:t}]\n";
+    const KEY: &str = "---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\ncertificateKeyFrom: credential:k\n";
+    const ENDPOINT: &str =
+        "---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\ncontrolPlaneEndpoint: a.example:6443\n";
+    let (bridge, flannel, none) = (NetworkComponent::Bridge, NetworkComponent::Flannel, NetworkComponent::None);
+    let warning = |what: &str| format!("`{what}` is for further control planes, and the pod network is `bridge`, for one node");
+    for (ours, kubeadms, network, told) in [
+        ("", "", bridge, None),
+        ("", ENDPOINT, flannel, None),
+        ("", TOKENS, bridge, None),
+        ("", KEY, bridge, Some(warning("certificateKey"))),
+        ("uploadCerts: true\n", TOKENS, bridge, Some(warning("uploadCerts"))),
+        ("uploadCerts: false\n", "", bridge, None),
+        ("network: {component: flannel}\nuploadCerts: true\n", TOKENS, flannel, None),
+        ("network: {component: bridge}\nuploadCerts: true\n", ENDPOINT, bridge, None),
+        ("network: {component: none}\n", ENDPOINT, none, None),
+        ("network: {component: flannel}\n", "", flannel, None),
+    ] {
+        let text = format!("role: controlPlane\n{ours}{kubeadms}");
+        let secrets = [("t", "abcdef.0123456789abcdef"), ("k", &"ab".repeat(32))]
+            .map(|(name, text)| (format!("/var/lib/edgeboot/credentials/{name}"), text.to_owned()));
+        let mut files = vec![("/etc/edgeboot/config.yaml", text.as_str())];
+        files.extend(secrets.iter().map(|(path, text)| (path.as_str(), text.as_str())));
+        let outcome = Machine::with(&files).outcome().unwrap_or_else(|error| panic!("{}\n{text}", error.render()));
+        let warnings: Vec<&str> = outcome.warnings.iter().map(|warning| warning.message.as_str()).collect();
+        assert_eq!(warnings, told.as_deref().into_iter().collect::<Vec<_>>(), "{text}");
+        assert_eq!(node_of(outcome).network, network, "{text}");
+    }
+}
+
+#[test]
+fn a_network_that_gets_no_subnets_for_nodes_is_refused() {
+    let flags = "---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\ncontrollerManager: {extraArgs: [{name: allocate-node-cidrs, value: 'false'}]}\n";
+    for component in ["flannel", "bridge"] {
+        let told = told(&format!("role: controlPlane\nnetwork: {{component: {component}}}\n{flags}"));
+        let message = "needs pod subnets for each node, and `allocate-node-cidrs` of the controller manager is false";
+        assert_eq!(told, [format!("error: `network.component: {component}` {message} @2:22")]);
+    }
+    assert_eq!(node(&format!("role: controlPlane\nnetwork: {{component: none}}\n{flags}")).network, NetworkComponent::None);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 
 pub mod bridge;
 pub mod coredns;
+pub mod flannel;
 pub mod kube_proxy;
 
 /// The documents of a manifest that is part of this program.

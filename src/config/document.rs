@@ -14,6 +14,10 @@ use super::sources::secrets;
 use super::tree::Tree;
 use super::values;
 
+/// `network.component`.
+const COMPONENTS: [(&str, NetworkComponent); 3] =
+    [("flannel", NetworkComponent::Flannel), ("bridge", NetworkComponent::Bridge), ("none", NetworkComponent::None)];
+
 /// `NodeConfig`.
 #[derive(Debug, Default)]
 pub struct NodeDocument {
@@ -74,7 +78,9 @@ impl NodeDocument {
             package: fields.parsed("package", values::absolute_path),
             join: fields.section("join", joining),
             upload_certs: fields.flag("uploadCerts"),
-            network: fields.section("network", network).and_then(|at| at.value),
+            network: fields
+                .section("network", |network| network.parsed("component", values::one_of(&COMPONENTS)))
+                .and_then(|at| at.value),
             ready_when: fields.parsed(
                 "readyWhen",
                 values::one_of(&[
@@ -113,16 +119,6 @@ fn joining(join: &Fields<'_>) -> JoiningDocument {
         keep_endpoint: join.flag("keepEndpoint"),
         on_existing_node: join.parsed("onExistingNode", values::one_of(&reactions)),
     }
-}
-
-fn network(network: &Fields<'_>) -> Option<At<NetworkComponent>> {
-    let known = [("bridge", Some(NetworkComponent::Bridge)), ("none", Some(NetworkComponent::None)), ("flannel", None)];
-    let component = network.parsed("component", values::one_of(&known))?;
-    if component.value.is_none() {
-        let message = "`network.component`: flannel is not part of this version of edgeboot";
-        network.findings().error_with_help(component.place, message, "`bridge` is for one node; with `none` you bring your own");
-    }
-    component.value.map(|value| At { value, place: component.place })
 }
 
 fn containerd_toml(text: &str) -> Result<String, String> {

@@ -105,6 +105,8 @@ impl Default for Timeouts {
 pub enum NetworkComponent {
     /// The reference bridge plugin from podCIDR: one node.
     Bridge,
+    /// flannel: any number of nodes.
+    Flannel,
     /// The user's own.
     None,
 }

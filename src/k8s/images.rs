@@ -1,7 +1,7 @@
 //! Which container images a node needs, by name: kubeadm's rules (`cmd/kubeadm/app/images/images.go`), with its overrides for etcd
 //! and CoreDNS. The pause image named here is also containerd's sandbox image: they must be one.
 
-use crate::config::node::{Cluster, Etcd, KubernetesVersion, LocalEtcd, Node, Role};
+use crate::config::node::{Cluster, Etcd, KubernetesVersion, LocalEtcd, NetworkComponent, Node, Role};
 
 use super::names;
 
@@ -10,6 +10,10 @@ pub const CONTROL_PLANE: [&str; 3] = [API_SERVER, "kube-controller-manager", "ku
 const API_SERVER: &str = "kube-apiserver";
 /// Those that can do nothing before kube-apiserver answers.
 const CONTROLLERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
+/// flannel's images as upstream's manifest names them, in no registry of Kubernetes': the daemon, and the network plugin.
+pub const FLANNEL: &str = "ghcr.io/flannel-io/flannel:v0.26.7";
+/// The plugin that its pod lays on each node.
+pub const FLANNEL_PLUGIN: &str = "ghcr.io/flannel-io/flannel-cni-plugin:v1.6.2-flannel1";
 /// CoreDNS lies one folder deeper in the default registry only.
 const COREDNS: &str = "coredns";
 
@@ -76,6 +80,9 @@ pub fn addons(node: &Node, version: &KubernetesVersion) -> Vec<String> {
     if node.role == Role::ControlPlane && !cluster.dns.disabled {
         images.push(coredns(cluster));
     }
+    if node.network == NetworkComponent::Flannel {
+        images.extend([FLANNEL, FLANNEL_PLUGIN].map(str::to_owned));
+    }
     images
 }
 
@@ -89,6 +96,18 @@ pub fn all(node: &Node, version: &KubernetesVersion) -> Vec<String> {
         images.push(etcd(cluster, local));
     }
     images
+}
+
+/// Whether a node does without an image, should its package have it: a worker without the control plane's, and the machine that founds a
+/// cluster without those of a network that is not the cluster's. Who joins does not know the cluster's network.
+pub fn is_idle(node: &Node, name: &str) -> bool {
+    (node.role == Role::Worker && is_control_plane(name))
+        || (node.founds() && node.network != NetworkComponent::Flannel && is_network(name))
+}
+
+/// Whether an image is the pod network's, without which no node is Ready.
+pub fn is_network(name: &str) -> bool {
+    [FLANNEL, FLANNEL_PLUGIN].contains(&name)
 }
 
 /// Whether an image is a static pod's of a control plane, whatever registry it is in: a worker does without.
@@ -153,6 +172,18 @@ mod tests {
         node.role = Role::Worker;
         assert_eq!(first(&node, &version), ["registry.example/k8s/pause:3.10.2"]);
         assert!(addons(&node, &version).is_empty());
+    }
+
+    #[test]
+    fn the_package_is_built_with_the_networks_images() {
+        let built = include_str!("../../image/images.json");
+        for name in [FLANNEL, FLANNEL_PLUGIN] {
+            assert!(built.contains(&format!("\"name\": \"{name}\"")), "{name}");
+        }
+        let mut node = sample::control_plane();
+        node.network = NetworkComponent::Flannel;
+        let addons = addons(&node, &"v1.36.3".parse().expect("a version"));
+        assert_eq!(addons[2..], [FLANNEL, FLANNEL_PLUGIN]);
     }
 
     #[test]

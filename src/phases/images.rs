@@ -77,9 +77,9 @@ fn others(cx: &Context) -> Result<Wanted> {
     let (first, controllers) = (images::first(&cx.node, &version), images::controllers(&cx.node, &version));
     let mut packaged = cx.package()?.images;
     packaged.retain(|image| !is_first(&cx.node, &first, &image.name) && !controllers.contains(&image.name));
-    if cx.node.role == Role::Worker {
-        packaged.retain(|image| !images::is_control_plane(&image.name));
-    }
+    packaged.retain(|image| !images::is_idle(&cx.node, &image.name));
+    // The node is Ready when its network is.
+    packaged.sort_by_key(|image| !images::is_network(&image.name));
     Ok(Wanted { packaged, needed: images::addons(&cx.node, &version) })
 }
 
@@ -87,7 +87,13 @@ fn fingerprint(inputs: &Inputs<'_>) -> Fingerprint {
     let Inputs { node, facts } = inputs;
     let cluster = &node.cluster;
     let named = (&cluster.image_repository, &cluster.etcd, &cluster.dns, &cluster.proxy, &cluster.kubernetes_version);
-    Fingerprint::of(&(node.role, named, &node.registration.cri_socket, facts.package.as_ref().map(|package| &package.digest)))
+    Fingerprint::of(&(
+        node.role,
+        node.network,
+        named,
+        &node.registration.cri_socket,
+        facts.package.as_ref().map(|package| &package.digest),
+    ))
 }
 
 #[async_trait]
@@ -177,7 +183,8 @@ impl Phase for Others {
             import(cx, absent, None).await?;
         } else {
             for image in absent {
-                import(cx, vec![image], Some(UNHURRIED)).await?;
+                let rate = (!images::is_network(&image.name)).then_some(UNHURRIED);
+                import(cx, vec![image], rate).await?;
             }
         }
         pin(cx, &wanted).await

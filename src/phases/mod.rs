@@ -97,6 +97,7 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(serving_certificates::ApproveServingCerts),
         Box::new(addon::CoreDns),
         Box::new(addon::KubeProxy),
+        Box::new(addon::Flannel),
         Box::new(cni::PodCidr),
         Box::new(node_registered::NodeReady),
         Box::new(show_join_command::ShowJoinCommand),

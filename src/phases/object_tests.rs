@@ -113,6 +113,7 @@ fn all() -> Vec<Box<dyn Phase>> {
         Box::new(bootstrap_token::Access),
         Box::new(addon::CoreDns),
         Box::new(addon::KubeProxy),
+        Box::new(addon::Flannel),
         Box::new(mark_control_plane::FOUNDER),
         Box::new(node_registered::NodeRegistered),
         Box::new(cni::Cni),

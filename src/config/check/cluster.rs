@@ -122,7 +122,7 @@ fn node_mask(controller_manager: &ControlPlaneComponent, subnet: &IpNet) -> Resu
 }
 
 /// The last flag of that name wins (kubeadm's `GetArgValue`).
-fn argument<'a>(component: &'a ControlPlaneComponent, name: &str) -> Option<&'a str> {
+pub(super) fn argument<'a>(component: &'a ControlPlaneComponent, name: &str) -> Option<&'a str> {
     component.extra_args.iter().rev().find(|argument| argument.name == name).map(|argument| argument.value.as_str())
 }
 

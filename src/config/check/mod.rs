@@ -4,6 +4,7 @@
 
 pub mod cluster;
 mod join;
+mod network;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,8 +20,8 @@ use super::findings::{At, Findings};
 use super::kubeadm::{ClusterDocument, InitDocument, JoinDocument, MachineDocument, RegistrationDocument, TokenDocument};
 use super::layer::{Kind, Layer};
 use super::node::{
-    Auto, BootstrapToken, Entry, HostWish, NetworkComponent, Node, NodeRegistration, ReadyWhen, Role, Runtime, RuntimeSource, Swap,
-    Taint, TimePolicy, Timeouts, Token,
+    Auto, BootstrapToken, Entry, HostWish, Node, NodeRegistration, ReadyWhen, Role, Runtime, RuntimeSource, Swap, Taint,
+    TimePolicy, Timeouts, Token,
 };
 
 /// What was read.
@@ -71,12 +72,7 @@ pub fn check(documents: &Documents<'_>, findings: &Findings) -> Checked {
         join::check_leftovers(documents, findings);
     }
     let role = node.role.as_ref().map_or(Role::ControlPlane, |role| role.value);
-    // A joiner's network is the cluster's: nothing of it is this machine's to say.
-    let network = node
-        .network
-        .as_ref()
-        .filter(|_| !joins)
-        .map_or(if joins { NetworkComponent::None } else { NetworkComponent::Bridge }, |at| at.value);
+    let network = network::component(documents, findings);
     let bind_port = machine.bind_port.as_ref().map_or(names::API_SERVER_PORT, |at| at.value);
     let wish = Node {
         role,

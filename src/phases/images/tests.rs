@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::config::node::NetworkComponent;
 use crate::config::sample;
 use crate::engine::ledger::Ledger;
 use crate::engine::progress::Progress;
@@ -20,9 +21,19 @@ const ALL: [&str; 8] = [
     "example.net/own/thing:1",
 ];
 
+const NETWORK: [&str; 2] = [images::FLANNEL, images::FLANNEL_PLUGIN];
+
 struct Bench {
     machine: Machine,
     cx: Context,
+}
+
+impl Bench {
+    fn with_network(self, network: NetworkComponent) -> Bench {
+        let node = Node { network, ..(*self.cx.node).clone() };
+        let cx = Context::new(self.machine.host(), Arc::new(node), self.cx.ledger, Progress::new(vec![]), vec![]);
+        Bench { cx, ..self }
+    }
 }
 
 /// A machine whose package with these images is installed.
@@ -93,6 +104,32 @@ async fn a_worker_takes_what_is_not_the_control_planes() {
             "registry.k8s.io/pause:3.10.2"
         ]
     );
+}
+
+#[tokio::test]
+async fn the_networks_images_come_first_of_the_others_and_to_a_founder_only_where_they_are_its_network() {
+    let images = [&ALL[..], &NETWORK].concat();
+    for (role, network, expected) in [
+        (Role::ControlPlane, NetworkComponent::Bridge, false),
+        (Role::ControlPlane, NetworkComponent::None, false),
+        (Role::ControlPlane, NetworkComponent::Flannel, true),
+        // Who joins does not know.
+        (Role::Worker, NetworkComponent::None, true),
+    ] {
+        let bench = bench(&images, role).await.with_network(network);
+        converge(&bench, &First).await.expect("imported");
+        let wanted = others(&bench.cx).expect("known").packaged;
+        let names: Vec<&str> = wanted.iter().map(|image| image.name.as_str()).collect();
+        assert_eq!(names.iter().any(|name| NETWORK.contains(name)), expected, "{role:?} {network:?}: {names:?}");
+        assert_eq!(images::is_network(names[0]) && images::is_network(names[1]), expected, "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_package_without_its_network_is_named() {
+    let bench = bench(&ALL, Role::ControlPlane).await.with_network(NetworkComponent::Flannel);
+    let error = converge(&bench, &Others).await.expect_err("flannel").to_string();
+    assert!(error.contains(&NETWORK.join(", ")), "{error}");
 }
 
 #[tokio::test]
