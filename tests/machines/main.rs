@@ -14,6 +14,7 @@ mod joins;
 mod machine;
 mod mixed;
 mod moves;
+mod networks;
 mod parity;
 mod peer;
 mod people;
@@ -62,6 +63,7 @@ fn main() {
     cases.extend(boots::CASES);
     cases.extend(broken::CASES);
     cases.extend(joins::CASES);
+    cases.extend(networks::CASES);
     cases.extend(control_planes::CASES);
     cases.extend(together::CASES);
     cases.extend(cut_joins::CASES);
