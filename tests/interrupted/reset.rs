@@ -61,6 +61,9 @@ fn live(machine: &Machine) {
         ("/var/lib/cni/results/edgeboot-1-eth0", "{}"),
         ("/var/log/pods/kube-system_etcd/0.log", "log"),
         ("/run/flannel/subnet.env", "x"),
+        ("/etc/cni/net.d/10-flannel.conflist", "{}"),
+        ("/var/lib/cni/networks/cbr0/10.244.0.2", "pod"),
+        ("/var/lib/cni/flannel/1", "{}"),
     ] {
         machine.files.bake(path, 0o600, text.as_bytes());
     }

@@ -26,10 +26,12 @@ mod together;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What runs in `tests/run all` only: it takes minutes.
-const SLOW: [&str; 9] = [
+const SLOW: [&str; 11] = [
     "a_control_plane_moves_to_another_address_and_serves",
     "kubeadms_nodes_join_a_cluster_of_edgeboots",
     "edgeboots_nodes_join_a_cluster_of_kubeadms",
+    "kubeadms_worker_gets_flannel_from_a_cluster_of_edgeboots",
+    "pods_of_two_machines_reach_each_other_by_flannel",
     "most_options_at_once_make_kubeadms_objects",
     "a_control_plane_with_an_external_etcd_serves",
     "a_control_plane_without_the_key_of_its_ca_serves",

@@ -1,17 +1,23 @@
 //! Both ways with kubeadm, the real one: its nodes join a cluster that edgeboot made, with edgeboot's tokens and certificate key; and nodes
 //! of edgeboot join a cluster that kubeadm made.
 
+use std::fs;
+
 use anyhow::{Result, ensure};
 
 use super::Case;
 use super::control_planes::{KEY, founder, further, votes_with_one_peer};
 use super::joins::{FOUNDER, TOKEN, ca_hash, worker};
 use super::machine::{LIMIT, Machine};
+use super::networks;
 use super::peer::{self, write};
 
 /// The cases of this file.
-pub const CASES: [Case; 2] =
-    [("kubeadms_nodes_join_a_cluster_of_edgeboots", kubeadm_joins), ("edgeboots_nodes_join_a_cluster_of_kubeadms", edgeboot_joins)];
+pub const CASES: [Case; 3] = [
+    ("kubeadms_nodes_join_a_cluster_of_edgeboots", kubeadm_joins),
+    ("edgeboots_nodes_join_a_cluster_of_kubeadms", edgeboot_joins),
+    ("kubeadms_worker_gets_flannel_from_a_cluster_of_edgeboots", kubeadms_worker_gets_flannel),
+];
 
 /// What this host lacks: see image/try.yaml.
 const SETTINGS: &str = "---
@@ -48,6 +54,20 @@ fn kubeadm_joins() -> Result<()> {
     votes_with_one_peer(&founder)?;
     // The founder takes it as it is: nothing to do for a run of edgeboot.
     founder.run("edgeboot reconcile --foreground && edgeboot plan --exit-code").map(drop)
+}
+
+/// Its machine has neither flannel's plugin nor a network's configuration; flannel's images were imported with the others.
+fn kubeadms_worker_gets_flannel() -> Result<()> {
+    let founder = networks::founder("mfounder")?;
+    let worker = peer::up("mworker", "10.77.0.12", |root| Ok(fs::remove_file(root.join("etc/cni/net.d/10-bridge.conflist"))?))?;
+    let hash = ca_hash(&founder)?;
+    worker.run(&format!(
+        "kubeadm join {FOUNDER}:6443 --token {TOKEN} --discovery-token-ca-cert-hash {hash} --ignore-preflight-errors=all 2>&1"
+    ))?;
+    is_ready(&founder, "mworker")?;
+    worker.run("test -x /opt/cni/bin/flannel -a -s /etc/cni/net.d/10-flannel.conflist")?;
+    networks::deploy(&founder)?;
+    networks::traffic(&founder, ["mfounder", "mworker"])
 }
 
 fn edgeboot_joins() -> Result<()> {

@@ -1,5 +1,6 @@
 //! flannel carries what pods on different nodes send each other, and what they send to Services; a worker learns all of it from the cluster.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,7 +13,7 @@ use super::machine::{LIMIT, Machine, repository};
 /// The cases of this file.
 pub const CASES: [Case; 1] = [("pods_of_two_machines_reach_each_other_by_flannel", two_machines)];
 
-const FOUNDER_NAME: &str = "nfounder";
+const FOUNDING: &str = "nfounder";
 const WORKER: &str = "nworker";
 
 /// A cluster of one machine whose network is flannel.
@@ -42,32 +43,37 @@ fn worker(hash: &str) -> Result<Machine> {
 
 const PODS: &str = include_str!("networks/pods.yaml");
 
-/// The names of two pods and the addresses they have: the founder's and the worker's.
-fn pods(founder: &Machine) -> Result<[(String, String); 2]> {
-    founder.kubectl("rollout status daemonset/answer --timeout=180s")?;
-    let listed = founder.kubectl(
-        "get pods -l app=answer --no-headers -o custom-columns=N:.spec.nodeName,P:.metadata.name,A:.status.podIP,D:.metadata.deletionTimestamp",
-    )?;
-    let of = |node: &str| {
-        let line = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let mut line = line.filter(|words| words.first() == Some(&node) && words.last() == Some(&"<none>"));
-        line.next().map(|words| (words[1].to_owned(), words[2].to_owned())).with_context(|| format!("no pod on {node}: {listed}"))
-    };
-    Ok([of(FOUNDER_NAME)?, of(WORKER)?])
+/// Puts the pods on the cluster.
+pub fn deploy(founder: &Machine) -> Result<()> {
+    put_private(&founder.root()?.join("root/pods.yaml"), PODS)?;
+    founder.kubectl("apply -f /root/pods.yaml")?;
+    founder.kubectl("-n kube-system rollout status deployment/coredns --timeout=180s").map(drop)
 }
 
-/// Pods of both nodes reach each other by their own addresses, and by the Service's.
-fn traffic(founder: &Machine) -> Result<()> {
-    let [(here, here_at), (there, there_at)] = pods(founder)?;
+/// The names of the pods on two nodes, and their addresses.
+fn pods(founder: &Machine, nodes: [&str; 2]) -> Result<[(String, String); 2]> {
+    founder.kubectl("rollout status daemonset/answer --timeout=180s")?;
+    let listed = founder
+        .kubectl("get pods -l app=answer --no-headers -o custom-columns=N:.spec.nodeName,P:.metadata.name,A:.status.podIP")?;
+    let of = |node: &str| {
+        let words = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|words| words[0] == node);
+        words.map(|words| (words[1].to_owned(), words[2].to_owned())).with_context(|| format!("no pod on {node}: {listed}"))
+    };
+    Ok([of(nodes[0])?, of(nodes[1])?])
+}
+
+/// Pods of both nodes reach each other by their own addresses and by the Service's, and CoreDNS by its.
+pub fn traffic(founder: &Machine, nodes: [&str; 2]) -> Result<()> {
+    let [(here, here_at), (there, there_at)] = pods(founder, nodes)?;
     ensure!(here_at != there_at, "{here_at}");
     let service = founder.kubectl("get service answer -o jsonpath={.spec.clusterIP}")?;
-    // `kubectl exec` on the other node goes to its kubelet; what the pod asks goes by flannel.
+    // `kubectl exec` goes to the node's kubelet; what the pod asks goes by flannel.
     let ask = |pod: &str, whom: &str| founder.kubectl(&format!("exec {pod} -- busybox wget -q -T 20 -O - http://{whom}"));
-    for (pod, at, expected) in [(&here, &there_at, WORKER), (&there, &here_at, FOUNDER_NAME)] {
+    for (pod, at, expected) in [(&here, &there_at, nodes[1]), (&there, &here_at, nodes[0])] {
         let said = ask(pod, &format!("{at}:8080"))?;
         ensure!(said.trim() == format!("answer of {expected}"), "{pod} asked {at}: {said}");
-        // The Service has two pods behind it and chooses one at a time: it goes to the other node, too.
-        let mut from = std::collections::BTreeSet::new();
+        // The Service has both pods behind it and chooses anew each time: also the one on the other node.
+        let mut from = BTreeSet::new();
         for _ in 0..60 {
             from.insert(ask(pod, &service)?.trim().to_owned());
             if from.len() == 2 {
@@ -76,7 +82,7 @@ fn traffic(founder: &Machine) -> Result<()> {
         }
         ensure!(from.len() == 2, "{pod} reached only {from:?} by the Service");
     }
-    // The cluster's names are told by CoreDNS, which runs on one node.
+    // CoreDNS runs where the cluster was founded.
     let dns = founder.kubectl("-n kube-system get service kube-dns -o jsonpath={.spec.clusterIP}")?;
     let said = founder.kubectl(&format!("exec {there} -- busybox nslookup answer.default.svc.cluster.local {dns}"))?;
     ensure!(said.contains(&service), "{said}");
@@ -84,15 +90,13 @@ fn traffic(founder: &Machine) -> Result<()> {
 }
 
 fn two_machines() -> Result<()> {
-    let founder = founder(FOUNDER_NAME)?;
+    let founder = founder(FOUNDING)?;
     let worker = worker(&ca_hash(&founder)?)?;
     worker.on()?;
     let status = worker.ready(LIMIT)?;
     ensure!(status["result"] == "ready", "{status:#}");
-    put_private(&founder.root()?.join("root/pods.yaml"), PODS)?;
-    founder.kubectl("apply -f /root/pods.yaml")?;
-    founder.kubectl("-n kube-system rollout status deployment/coredns --timeout=180s")?;
-    traffic(&founder)?;
+    deploy(&founder)?;
+    traffic(&founder, [FOUNDING, WORKER])?;
     let restarts = founder.kubectl("-n kube-flannel get pods -o jsonpath={.items[*].status.containerStatuses[*].restartCount}")?;
     ensure!(restarts == "0 0", "flannel did not find the API server at once: {restarts}");
 
@@ -107,6 +111,6 @@ fn two_machines() -> Result<()> {
     // What flannel keeps under /run is gone, and it is listed as before until the kubelet tells otherwise: this is a new container.
     let restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1 --timeout=180s";
     founder.kubectl(&format!("wait pod -l app=answer --field-selector spec.nodeName={WORKER} {restarted}"))?;
-    traffic(&founder)?;
+    traffic(&founder, [FOUNDING, WORKER])?;
     founder.run("edgeboot reconcile --foreground && edgeboot plan --exit-code").map(drop)
 }

@@ -39,8 +39,10 @@ const TRACES: [&str; 7] = [
 const RESULTS: &str = "/var/lib/cni/results";
 /// What flannel's pod places by itself.
 const FLANNEL: &str = "/etc/cni/net.d/10-flannel.conflist";
+/// The network plugin that it places beside.
+const FLANNEL_PLUGIN: &str = "flannel";
 /// Folders that are made on the way to a file; an empty one goes.
-const FOLDERS: [&str; 20] = [
+const FOLDERS: [&str; 22] = [
     "/etc/kubernetes/pki/etcd",
     names::PKI_DIR,
     names::MANIFESTS_DIR,
@@ -56,6 +58,8 @@ const FOLDERS: [&str; 20] = [
     "/var/lib/cni/networks",
     RESULTS,
     "/var/lib/cni",
+    names::CNI_BIN,
+    "/opt/cni",
     names::KEPT_DIR,
     names::CREDENTIALS_DIR,
     "/var/lib/edgeboot/recorded",
@@ -273,6 +277,7 @@ fn traces(root: &Root, work: &mut Work) -> Result<()> {
         let names = root.list(folder)?.unwrap_or_default();
         work.remove.extend(names.iter().filter(|name| is_ours(name)).map(|name| Utf8Path::new(folder).join(name)));
     }
+    flannel_plugin(root, work)?;
     for path in [FLANNEL, RECORDED] {
         if root.exists(path)? {
             work.remove.push(path.into());
@@ -285,6 +290,19 @@ fn traces(root: &Root, work: &mut Work) -> Result<()> {
     for folder in folders {
         let names = root.list(&folder)?.unwrap_or_default();
         work.remove.extend(names.iter().filter(|name| is_temporary(name)).map(|name| folder.join(name)));
+    }
+    Ok(())
+}
+
+/// flannel's pod copies its plugin to where others install theirs; it is known for ours by its content.
+fn flannel_plugin(root: &Root, work: &mut Work) -> Result<()> {
+    let [placed, packaged] = [names::CNI_BIN, names::PACKAGE_CNI_BIN].map(|folder| Utf8Path::new(folder).join(FLANNEL_PLUGIN));
+    let Some(standing) = root.read(&placed)? else { return Ok(()) };
+    let is_ours = empty(&standing) || root.read(&packaged)?.is_some_and(|packaged| packaged == standing);
+    if is_ours {
+        work.remove.push(placed);
+    } else if root.exists(FLANNEL)? {
+        work.left.push(left(Subject::File(placed.into_string()), "not the plugin of edgeboot's package"));
     }
     Ok(())
 }
@@ -354,6 +372,35 @@ mod tests {
         ];
         for (standing, before, copy, wished) in table {
             assert_eq!(fate(standing, &ours, before, copy), wished, "{standing:?} {before:?} {copy:?}");
+        }
+    }
+
+    #[test]
+    fn flannels_plugin_goes_where_it_is_the_packages_and_is_named_where_flannel_was() {
+        let placed = "/opt/cni/bin/flannel";
+        for (standing, was_here, goes, named) in [
+            (None, true, false, false),
+            (Some(b"the plugin"), true, true, false),
+            (Some(b"the plugin"), false, true, false),
+            (Some(b"another :("), true, false, true),
+            (Some(b"another :("), false, false, false),
+        ] {
+            let machine = crate::host::fake::Machine::new();
+            machine.files.bake("/var/lib/edgeboot/packages/current/cni/bin/flannel", 0o755, b"the plugin");
+            if let Some(bytes) = standing {
+                machine.files.bake(placed, 0o755, bytes);
+            }
+            if was_here {
+                machine.files.bake(FLANNEL, 0o644, b"{}");
+            }
+            let work = survey(&machine.root(), &State::default(), true, &Options::default()).expect("looked");
+            assert_eq!(work.remove.iter().any(|path| path == placed), goes, "{standing:?} {was_here}");
+            assert_eq!(work.remove.iter().any(|path| path == FLANNEL), was_here);
+            assert_eq!(
+                work.left.iter().any(|kept| kept.subject == Subject::File(placed.to_owned())),
+                named,
+                "{standing:?} {was_here}"
+            );
         }
     }
 
