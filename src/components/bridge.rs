@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::config::node::Cluster;
 use crate::k8s::arguments;
 
+/// The network's name.
+pub const NAME: &str = "edgeboot";
 /// The name of its file: early in the alphabet, for the runtime takes the first.
 pub const FILE: &str = "10-edgeboot-bridge.conflist";
 
@@ -32,7 +34,7 @@ pub fn conflist(pod_subnets: &[IpNet]) -> String {
     let ranges: Vec<Value> = pod_subnets.iter().map(|subnet| json!([{"subnet": subnet.to_string()}])).collect();
     let conflist = json!({
         "cniVersion": "1.0.0",
-        "name": "edgeboot",
+        "name": NAME,
         "plugins": [
             {
                 // The default gateway brings the default route; one more in `ipam.routes` would collide with it.

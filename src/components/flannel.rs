@@ -11,6 +11,8 @@ use crate::config::node::{Cluster, Endpoint, Node};
 use crate::error::Result;
 use crate::k8s::images;
 
+/// The network's name in the configuration that its pod lays on each node.
+pub const NAME: &str = "cbr0";
 const MANIFESTS: &str = include_str!("flannel.yaml");
 
 /// Its objects; the first one is the namespace of the others.
@@ -119,6 +121,7 @@ mod tests {
         assert_eq!(objects[0]["kind"], "Namespace");
         let network = of_kind(&objects, "ConfigMap")["data"]["cni-conf.json"].as_str().expect("a text");
         let network: Value = serde_json::from_str(network).expect("JSON");
+        assert_eq!(network["name"], NAME);
         assert_eq!(network["plugins"][0]["delegate"]["isDefaultGateway"], true);
     }
 }

@@ -1,4 +1,4 @@
-//! `addon/*`: CoreDNS and kube-proxy, unless the configuration leaves them out, and flannel where it is the pod network.
+//! `addon/*`: CoreDNS and kube-proxy, unless the configuration leaves them out.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::objects::{AFTER_API, apply_objects, cluster_url, inspect_objects};
 use super::patches;
-use crate::components::{coredns, flannel, kube_proxy};
-use crate::config::node::{NetworkComponent, Node};
+use crate::components::{coredns, kube_proxy};
+use crate::config::node::Node;
 use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
 use crate::error::Result;
@@ -20,9 +20,6 @@ pub struct CoreDns;
 /// `addon/kube-proxy`.
 #[derive(Debug)]
 pub struct KubeProxy;
-/// `addon/flannel`.
-#[derive(Debug)]
-pub struct Flannel;
 
 fn coredns_wishes(cx: &Context) -> Result<Vec<Value>> {
     coredns::objects(&cx.node.cluster, &patches::load(cx)?)
@@ -30,10 +27,6 @@ fn coredns_wishes(cx: &Context) -> Result<Vec<Value>> {
 
 fn kube_proxy_wishes(cx: &Context) -> Result<Vec<Value>> {
     kube_proxy::objects(&cx.node, &cx.kubernetes_version()?, cx.advertise_address()?, &cluster_url(cx)?)
-}
-
-fn flannel_wishes(cx: &Context) -> Result<Vec<Value>> {
-    flannel::objects(&cx.node, cx.advertise_address()?)
 }
 
 #[async_trait]
@@ -154,36 +147,5 @@ mod tests {
         assert!(!is_older_proxy(&going, written));
         assert!(!is_older_proxy(&pod("kube-dns", "2026-11-21T09:00:00Z"), written));
         assert_eq!(written_by_us(&json!({})), None);
-    }
-}
-
-#[async_trait]
-impl Phase for Flannel {
-    fn id(&self) -> PhaseId {
-        PhaseId("addon/flannel")
-    }
-    fn summary(&self) -> &'static str {
-        "install flannel, the pod network"
-    }
-    fn after(&self) -> &'static [PhaseId] {
-        AFTER_API
-    }
-    fn applies(&self, node: &Node) -> bool {
-        node.founds() && node.network == NetworkComponent::Flannel
-    }
-    fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
-        let (node, facts) = (inputs.node, inputs.facts);
-        let server = (&node.cluster.control_plane_endpoint, &node.advertise_address, node.bind_port, facts.advertise_address);
-        Fingerprint::of(&(&node.cluster.pod_subnets, node.kube_proxy_configuration.get("mode"), server))
-    }
-    async fn inspect(&self, cx: &Context) -> Result<Drift> {
-        inspect_objects(cx, &flannel_wishes(cx)?).await
-    }
-    async fn apply(&self, cx: &Context) -> Result<()> {
-        let wishes = flannel_wishes(cx)?;
-        // The others live in it.
-        let (namespace, others) = wishes.split_at(1);
-        apply_objects(cx, namespace).await?;
-        apply_objects(cx, others).await
     }
 }

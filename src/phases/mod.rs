@@ -9,6 +9,7 @@ pub mod cluster;
 mod cni;
 mod control_plane;
 mod etcd;
+mod flannel;
 pub mod host;
 mod images;
 pub mod join;
@@ -97,7 +98,8 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(serving_certificates::ApproveServingCerts),
         Box::new(addon::CoreDns),
         Box::new(addon::KubeProxy),
-        Box::new(addon::Flannel),
+        Box::new(flannel::Flannel),
+        Box::new(flannel::NoBridge),
         Box::new(cni::PodCidr),
         Box::new(node_registered::NodeReady),
         Box::new(show_join_command::ShowJoinCommand),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{addon, admin_binding, bootstrap_token, cni, mark_control_plane, node_registered, upload_certs, upload_config};
+use super::{
+    addon, admin_binding, bootstrap_token, cni, flannel, mark_control_plane, node_registered, upload_certs, upload_config,
+};
 use crate::components::{coredns, kube_proxy};
 use crate::config::node::{Auto, BootstrapToken, CertificateKey, Node, Token};
 use crate::config::sample;
@@ -113,7 +115,7 @@ fn all() -> Vec<Box<dyn Phase>> {
         Box::new(bootstrap_token::Access),
         Box::new(addon::CoreDns),
         Box::new(addon::KubeProxy),
-        Box::new(addon::Flannel),
+        Box::new(flannel::Flannel),
         Box::new(mark_control_plane::FOUNDER),
         Box::new(node_registered::NodeRegistered),
         Box::new(cni::Cni),
