@@ -10,7 +10,7 @@ use super::objects::{AFTER_API, apply_objects, inspect_objects};
 use crate::components::{bridge, flannel};
 use crate::config::node::{NetworkComponent, Node};
 use crate::engine::context::Context;
-use crate::engine::phase::{Action, Change, Disruption, Drift, Fingerprint, Inputs, Kept, Phase, PhaseId, Subject};
+use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Kept, Phase, PhaseId, Subject};
 use crate::error::Result;
 use crate::host::root::Placement;
 use crate::host::{Root, Utf8Path};
@@ -87,7 +87,7 @@ impl Phase for NoBridge {
         let subject = Subject::File(path.clone());
         if cx.is_ours(&path)? {
             let why = "the network is another; pods that run keep their addresses until they are started again";
-            return Ok(Drift::one(Change::new(subject, Action::Remove).because(why).disrupting(Disruption::Workloads)));
+            return Ok(Drift::one(Change::new(subject, Action::Remove).because(why)));
         }
         let mut drift = Drift::none();
         if cx.ledger.has_written(Utf8Path::new(&path)) && cx.host.root.exists(&path)? {
