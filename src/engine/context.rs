@@ -185,6 +185,10 @@ impl Context {
     pub fn kept_api(&self, name: &str) -> Option<Arc<dyn Api>> {
         self.clients.lock().expect("no panic while it is held").get(name).cloned()
     }
+    /// Forgets the client of a kubeconfig that has been replaced.
+    pub fn forget_api(&self, name: &str) {
+        self.clients.lock().expect("no panic while it is held").remove(name);
+    }
     /// Keeps a client for the phases that follow in this run.
     pub fn keep_api(&self, name: &str, api: &Arc<dyn Api>) {
         self.clients.lock().expect("no panic while it is held").insert(name.to_owned(), api.clone());

@@ -220,6 +220,16 @@ pub fn with_client_file(bytes: &[u8], path: &str) -> Result<Zeroizing<String>, S
     Ok(Zeroizing::new(yaml::text(&config)))
 }
 
+/// The same kubeconfig with its cluster at another URL, all else kept.
+pub fn with_server(bytes: &[u8], server: &str) -> Result<Zeroizing<String>, String> {
+    let cluster = Kubeconfig::parse(bytes)?.cluster;
+    let mut config: Value = serde_saphyr::from_slice(bytes).map_err(|_| "it is no YAML".to_owned())?;
+    for entry in config["clusters"].as_array_mut().into_iter().flatten().filter(|entry| entry["name"] == cluster.as_str()) {
+        entry["cluster"]["server"] = server.into();
+    }
+    Ok(Zeroizing::new(yaml::text(&config)))
+}
+
 /// The same kubeconfig with this client certificate and CA inside, all else kept (kubeadm's `kubeConfigReadWriter.Write`).
 pub fn with_client(bytes: &[u8], certificate: &str, key: &str, authority: &str) -> Result<Zeroizing<String>, String> {
     let Kubeconfig { user, cluster, .. } = Kubeconfig::parse(bytes)?;

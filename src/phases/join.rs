@@ -8,6 +8,7 @@ mod discovery;
 mod etcd;
 mod existing_node;
 mod given_kubeconfig;
+mod moved;
 mod tls_bootstrap;
 
 pub use cluster_configuration::{CLUSTER_CONFIGURATION, ClusterConfiguration, kubelet_configuration};

@@ -149,6 +149,34 @@ fn a_worker_joins_and_further_boots_change_nothing_and_need_nobody() {
 }
 
 #[test]
+fn a_worker_follows_its_cluster_to_another_address() {
+    let kubelet_conf =
+        |machine: &Machine| String::from_utf8_lossy(&machine.files.tree()["/etc/kubernetes/kubelet.conf"].1).into_owned();
+    let wish =
+        |endpoints: &str| config(&ca_hash(&authority().certificate)).replace("\"10.77.0.11:6443\", \"10.77.0.12:6443\"", endpoints);
+    let machine = in_sight_of_cluster(baked());
+    boot(&machine).expect("the first boot");
+    assert!(kubelet_conf(&machine).contains("https://10.77.0.11:6443"));
+    machine.services.move_to("https://10.77.0.21:6443");
+    machine.services.take_writes();
+
+    // The configuration knows nothing of it: the worker waits for its cluster.
+    boot(&machine).expect("a boot without the cluster");
+    assert!(kubelet_conf(&machine).contains("https://10.77.0.11:6443"));
+    // It does, and names one more that does not answer.
+    machine.files.bake("/etc/edgeboot/config.yaml", 0o600, wish("\"10.77.0.20:6443\", \"10.77.0.21:6443\"").as_bytes());
+    boot(&machine).expect("the move");
+    assert!(kubelet_conf(&machine).contains("server: https://10.77.0.21:6443"), "{}", kubelet_conf(&machine));
+    assert!(machine.services.take_writes().contains(&"StartUnit kubelet.service".to_owned()));
+    assert_eq!((count(&machine, "Node"), count(&machine, "CertificateSigningRequest")), (1, 1));
+
+    boot(&machine).expect("reconcile");
+    machine.reboot(Loss::Everything);
+    boot(&machine).expect("the next boot");
+    assert_eq!(machine.services.take_writes(), Vec::<String>::new());
+}
+
+#[test]
 fn a_join_cut_at_any_operation_is_carried_on_by_the_next() {
     let (operations, expected) = uncut(&in_sight_of_cluster(baked()));
     let baked = baked();

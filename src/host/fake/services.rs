@@ -46,6 +46,8 @@ struct Stored {
 /// A cluster whose API server is on another machine.
 struct Elsewhere {
     reachable: bool,
+    /// Where its API server answers; empty: wherever it is asked.
+    server: String,
     /// What its controllers make of an object that is created.
     settle: Settle,
 }
@@ -123,7 +125,7 @@ impl Services {
     pub fn cluster_elsewhere(&self, objects: Vec<Value>, settle: impl Fn(&mut Value) + Send + Sync + 'static) {
         let mut stored = lock(&self.stored);
         stored.objects.extend(objects.into_iter().map(|object| (object_name(&object), object)));
-        *lock(&self.elsewhere) = Some(Elsewhere { reachable: true, settle: Arc::new(settle) });
+        *lock(&self.elsewhere) = Some(Elsewhere { reachable: true, server: String::new(), settle: Arc::new(settle) });
     }
     /// The cluster on another machine has lost what it had.
     pub fn forget_objects(&self) {
@@ -228,6 +230,15 @@ impl Services {
     fn host_name(&self) -> String {
         let name = self.files.read(Utf8Path::new("/etc/hostname")).ok().flatten();
         String::from_utf8_lossy(&name.unwrap_or_default()).trim().to_owned()
+    }
+    /// The cluster on another machine answers at this URL only.
+    pub fn move_to(&self, server: &str) {
+        if let Some(elsewhere) = lock(&self.elsewhere).as_mut() {
+            server.clone_into(&mut elsewhere.server);
+        }
+    }
+    fn is_at(&self, server: &str) -> bool {
+        lock(&self.elsewhere).as_ref().is_none_or(|elsewhere| elsewhere.server.is_empty() || elsewhere.server == server)
     }
     fn is_elsewhere(&self) -> bool {
         lock(&self.elsewhere).as_ref().is_some_and(|elsewhere| elsewhere.reachable)

@@ -12,7 +12,8 @@ use crate::engine::state::ClusterIdentity;
 use crate::error::{Error, Kind, Result};
 use crate::host::api::{Api, ObjectReference};
 use crate::host::{Deadline, Utf8PathBuf};
-use crate::k8s::kubeconfig::{local_server, of_kubelet};
+use crate::k8s::discovery::ClusterInfo;
+use crate::k8s::kubeconfig::{local_server, of_kubelet, with_server};
 use crate::k8s::names;
 use crate::k8s::pki::judge::leaf_of;
 use crate::k8s::pki::request::{Answer, answer, node_user, signing_request};
@@ -21,6 +22,7 @@ use crate::phases::certs::replacing;
 use crate::phases::kubeconfig::client_current;
 use crate::phases::kubelet_start::mark_stale;
 
+use super::moved::new_server;
 use super::{Standing, existing_node, found, newcomer, patiently, spent_credentials, standing};
 
 /// `kubelet-start/tls-bootstrap`.
@@ -57,7 +59,12 @@ impl Phase for TlsBootstrap {
                 let change = Change::new(Subject::File(names::KUBELET_CONF.to_owned()), action).because(why);
                 drift.changes.push(if action == Action::Mend { change.disrupting(Disruption::Kubelet) } else { change });
             }
-            Standing::Joined(_) => {
+            Standing::Joined(cluster) => {
+                if let Some(server) = new_server(cx, &cluster).await? {
+                    let why = format!("the API server does not answer at {} any more, and does at {server}", cluster.server);
+                    let change = Change::new(Subject::File(names::KUBELET_CONF.to_owned()), Action::Update);
+                    drift.changes.push(change.because(why).disrupting(Disruption::Kubelet));
+                }
                 if cx.ledger.cluster().is_none() {
                     drift.changes.push(Change::new(Subject::Fact("cluster identity".to_owned()), Action::Create));
                 }
@@ -70,7 +77,7 @@ impl Phase for TlsBootstrap {
 
     async fn apply(&self, cx: &Context) -> Result<()> {
         let cluster = match standing(cx)? {
-            Standing::Joined(cluster) => cluster,
+            Standing::Joined(cluster) => follow(cx, cluster).await?,
             Standing::Outside(why) => {
                 if cx.host.root.exists(names::KUBELET_CONF)? {
                     cx.say(format!("joins anew: {why}"));
@@ -89,6 +96,19 @@ impl Phase for TlsBootstrap {
         let (root, spent) = (cx.host.root.clone(), spent(cx)?);
         cx.host.blocking(move || spent.iter().try_for_each(|path| root.remove(path).map(drop))).await
     }
+}
+
+/// Lets the kubelet speak to its cluster where that is now.
+async fn follow(cx: &Context, cluster: ClusterInfo) -> Result<ClusterInfo> {
+    let Some(server) = new_server(cx, &cluster).await? else { return Ok(cluster) };
+    let reading = || Error::host(format!("reading {}", names::KUBELET_CONF));
+    let bytes = cx.host.root.read(names::KUBELET_CONF)?.ok_or_else(|| reading().because("it is gone"))?;
+    let conf = with_server(&bytes, &server).map_err(|why| reading().because(why))?;
+    cx.say(format!("the cluster has moved from {} to {server}", cluster.server));
+    mark_stale(cx).await?;
+    cx.place(vec![replacing(names::KUBELET_CONF, 0o600, conf.as_bytes())]).await.map(drop)?;
+    cx.forget_api(names::KUBELET_CONF);
+    Ok(ClusterInfo { server, ..cluster })
 }
 
 /// What is of no use to a machine that has joined: the key's first place, and the secrets that let it in.

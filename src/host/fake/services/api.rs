@@ -15,25 +15,25 @@ use crate::host::{Changed, Deadline};
 pub struct Connector(pub Arc<Services>);
 
 impl ApiConnector for Connector {
-    fn connect(&self, kubeconfig: &str, _server: &str) -> Result<Arc<dyn Api>> {
+    fn connect(&self, kubeconfig: &str, server: &str) -> Result<Arc<dyn Api>> {
         let shown = match kubeconfig {
             text if text.contains("token: ") => Shown::Token,
             text if text.contains("client-") => Shown::Certificate,
             _ => Shown::Nothing,
         };
-        Ok(Arc::new(Client(self.0.clone(), shown)))
+        Ok(Arc::new(Client(self.0.clone(), shown, server.to_owned())))
     }
 }
 
 /// A client of the fake API server.
 #[derive(Debug)]
-struct Client(Arc<Services>, Shown);
+struct Client(Arc<Services>, Shown, String);
 
 impl Client {
     fn open(&self) -> Result<()> {
         self.0.alive()?;
         lock(&self.0.shown).insert(self.1);
-        if self.0.serves() || self.0.is_elsewhere() {
+        if (self.0.serves() || self.0.is_elsewhere()) && self.0.is_at(&self.2) {
             Ok(())
         } else {
             Err(Error::transient("asking the API server").because("connection refused"))
