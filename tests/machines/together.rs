@@ -21,6 +21,8 @@ use super::machine::{LIMIT, Machine, binary, repository};
 /// The cases of this file.
 pub const CASES: [Case; 1] = [("three_control_planes_and_a_worker_switched_on_together_come_up", together)];
 
+/// A pod on each node that answers with the node's name.
+const PODS: &str = include_str!("networks/pods.yaml");
 /// Asks etcd's gateway on a control plane, as the health checks do.
 const ETCD: &str = "cd /etc/kubernetes/pki/etcd && curl --silent --show-error --fail --max-time 10 --cacert ca.crt \
     --cert healthcheck-client.crt --key healthcheck-client.key https://127.0.0.1:2379/v3/cluster/member";
@@ -45,17 +47,14 @@ fn machine(name: &str, address: &str, config: &str) -> Result<Machine> {
     let root = machine.root()?;
     let lacking = fs::read_to_string(repository().join("image/try.yaml"))?.replace("role: controlPlane\n", "");
     fs::create_dir_all(root.join("etc/edgeboot/config.d"))?;
-    fs::write(root.join("etc/edgeboot/config.d/10-container.yaml"), lacking.replace("network: {component: bridge}\n", ""))?;
-    let network = fs::read_to_string(repository().join("tests/machines/parity/bridge.conflist"))?;
-    fs::create_dir_all(root.join("etc/cni/net.d"))?;
-    let octet = address.trim_end_matches("/24").rsplit('.').next().unwrap_or_default();
-    fs::write(root.join("etc/cni/net.d/10-test.conflist"), network.replace("10.244.0.", &format!("10.244.{octet}.")))?;
+    let lacking = lacking.replace("network: {component: bridge}\n", "");
+    fs::write(root.join("etc/edgeboot/config.d/10-container.yaml"), lacking)?;
     Ok(machine)
 }
 
 fn founder(name: &str) -> Result<(Machine, String)> {
     let config = format!(
-        "apiVersion: edgeboot.io/v1alpha1\nkind: NodeConfig\nrole: controlPlane\nnetwork: {{component: none}}\nuploadCerts: true\n---\n\
+        "apiVersion: edgeboot.io/v1alpha1\nkind: NodeConfig\nrole: controlPlane\nnetwork: {{component: flannel}}\nuploadCerts: true\n---\n\
          apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nbootstrapTokens:\n  - tokenFrom: credential:edgeboot.token\n\
          certificateKeyFrom: credential:edgeboot.certificate-key\n---\n\
          apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\ncontrolPlaneEndpoint: {ENDPOINT}\n"
@@ -110,6 +109,7 @@ fn together() -> Result<()> {
     let nodes = third.kubectl("get nodes --no-headers")?;
     ensure!(nodes.lines().count() == 4 && nodes.matches("control-plane").count() == 3, "{nodes}");
     at_once(&control_planes, |machine| votes_with_peers(machine, 2))?;
+    reach_each_other(&third)?;
 
     let before = stamps(&all)?;
     at_once(&all, Machine::cut)?;
@@ -122,6 +122,24 @@ fn together() -> Result<()> {
     outlive(&second, &third, &worker)?;
     drop(balancer);
     Ok(())
+}
+
+/// A pod on the worker is answered by the pods of all nodes.
+fn reach_each_other(machine: &Machine) -> Result<()> {
+    fs::write(machine.root()?.join("root/pods.yaml"), PODS)?;
+    machine.kubectl("apply -f /root/pods.yaml && kubectl rollout status daemonset/answer --timeout=180s")?;
+    let column = |column: &str| machine.kubectl(&format!("get pods -l app=answer --no-headers -o custom-columns=C:{column}"));
+    let asking = machine.kubectl("get pods -l app=answer --field-selector spec.nodeName=tworker -o name")?;
+    let mut answers = Vec::new();
+    for address in column(".status.podIP")?.split_whitespace() {
+        let ask = format!("exec {} -- busybox wget -q -T 20 -O - http://{address}:8080", asking.trim());
+        answers.push(machine.kubectl(&ask)?.trim().replace("answer of ", ""));
+    }
+    let mut nodes: Vec<String> = column(".spec.nodeName")?.split_whitespace().map(str::to_owned).collect();
+    nodes.sort();
+    answers.sort();
+    ensure!(nodes.len() == 4 && answers == nodes, "{answers:?} of {nodes:?}");
+    machine.kubectl("delete -f /root/pods.yaml").map(drop)
 }
 
 /// The machine that founded the cluster is gone for good: what is left serves, and forgets it.
