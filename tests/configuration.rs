@@ -61,7 +61,7 @@ fn a_role_alone_is_a_whole_configuration() {
     ] {
         let node = node(text);
         assert_eq!(node.role, Role::ControlPlane);
-        assert_eq!(node.network, NetworkComponent::Bridge);
+        assert_eq!(node.network, NetworkComponent::Flannel);
         assert_eq!(node.cluster.kubernetes_version, Auto::Auto);
         assert_eq!(node.cluster.pod_subnets, vec!["10.244.0.0/16".parse().expect("a subnet")]);
         assert_eq!(node.cluster.service_subnets, vec!["10.96.0.0/12".parse().expect("a subnet")]);
@@ -200,37 +200,17 @@ error: `etcd.local.dataDir`: `etcd` is not an absolute path
     );
 }
 
-/// What the network is, and what is told of it.
 #[test]
-fn the_network_is_for_one_node_unless_the_cluster_has_an_endpoint() {
-    const TOKENS: &str =
-        "---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nbootstrapTokens: [{tokenFrom: credential:t}]\n";
-    const KEY: &str = "---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\ncertificateKeyFrom: credential:k\n";
-    const ENDPOINT: &str =
-        "---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\ncontrolPlaneEndpoint: a.example:6443\n";
-    let (bridge, flannel, none) = (NetworkComponent::Bridge, NetworkComponent::Flannel, NetworkComponent::None);
-    let warning = |what: &str| format!("`{what}` is for further control planes, and the pod network is `bridge`, for one node");
-    for (ours, kubeadms, network, told) in [
-        ("", "", bridge, None),
-        ("", ENDPOINT, flannel, None),
-        ("", TOKENS, bridge, None),
-        ("", KEY, bridge, Some(warning("certificateKey"))),
-        ("uploadCerts: true\n", TOKENS, bridge, Some(warning("uploadCerts"))),
-        ("uploadCerts: false\n", "", bridge, None),
-        ("network: {component: flannel}\nuploadCerts: true\n", TOKENS, flannel, None),
-        ("network: {component: bridge}\nuploadCerts: true\n", ENDPOINT, bridge, None),
-        ("network: {component: none}\n", ENDPOINT, none, None),
-        ("network: {component: flannel}\n", "", flannel, None),
+fn the_network_is_flannel_unless_another_is_said_or_nodes_get_no_subnets() {
+    const NO_SUBNETS: &str = "---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\ncontrollerManager: {extraArgs: [{name: allocate-node-cidrs, value: 'false'}]}\n";
+    for (said, network) in [
+        ("", NetworkComponent::Flannel),
+        (NO_SUBNETS, NetworkComponent::None),
+        ("network: {component: flannel}\n", NetworkComponent::Flannel),
+        ("network: {component: bridge}\n", NetworkComponent::Bridge),
+        ("network: {component: none}\n", NetworkComponent::None),
     ] {
-        let text = format!("role: controlPlane\n{ours}{kubeadms}");
-        let secrets = [("t", "abcdef.0123456789abcdef"), ("k", &"ab".repeat(32))]
-            .map(|(name, text)| (format!("/var/lib/edgeboot/credentials/{name}"), text.to_owned()));
-        let mut files = vec![("/etc/edgeboot/config.yaml", text.as_str())];
-        files.extend(secrets.iter().map(|(path, text)| (path.as_str(), text.as_str())));
-        let outcome = Machine::with(&files).outcome().unwrap_or_else(|error| panic!("{}\n{text}", error.render()));
-        let warnings: Vec<&str> = outcome.warnings.iter().map(|warning| warning.message.as_str()).collect();
-        assert_eq!(warnings, told.as_deref().into_iter().collect::<Vec<_>>(), "{text}");
-        assert_eq!(node_of(outcome).network, network, "{text}");
+        assert_eq!(node(&format!("role: controlPlane\n{said}")).network, network, "{said}");
     }
 }
 

@@ -203,6 +203,9 @@ impl Case {
 
     async fn phases(&self, machine: &Machine) -> edgeboot::error::Result<()> {
         let host = machine.host();
+        for unit in edgeboot::k8s::units::edgeboot_units("/usr/bin/edgeboot") {
+            machine.files.bake(&unit.path.replace("/etc/systemd", "/usr/lib/systemd"), 0o644, unit.text.as_bytes());
+        }
         let node = Arc::new(self.node(machine)?);
         let (ledger, _) = Ledger::load(&host.root)?;
         ledger.learn(|facts| {

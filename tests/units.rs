@@ -91,7 +91,7 @@ fn hardened() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let units = lay(folder.path(), &units::edgeboot_units(PROGRAM))?;
     let services: Vec<&String> = units.iter().filter(|unit| unit.contains("/edgeboot") && unit.contains(".service")).collect();
-    ensure!(services.len() == 3, "{services:?}");
+    ensure!(services.len() == 4, "{services:?}");
     for service in services {
         let threshold = format!("--threshold={EXPOSURE}");
         let output =

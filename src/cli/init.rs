@@ -71,7 +71,7 @@ pub struct Init {
     #[arg(long, value_name = "FOLDER")]
     pub patches: Option<String>,
     /// The addresses of pods; each node gets a part. By default 10.244.0.0/16 where there is a network component (`network` of the
-    /// configuration: flannel with --control-plane-endpoint, bridge for one node otherwise).
+    /// configuration).
     #[arg(long, value_name = "SUBNET[,SUBNET]")]
     pub pod_network_cidr: Option<String>,
     /// The addresses of services. [default: 10.96.0.0/12]

@@ -252,12 +252,15 @@ fn check_complete(cx: &Context, wanted: &Wanted, stored: &[StoredImage]) -> Resu
     if missing.is_empty() {
         return Ok(());
     }
+    let hint = if missing.iter().all(|name| images::is_network(name)) {
+        "build a package with them, or choose another pod network: `network: {component: bridge}` for one node, `none` for your own"
+    } else {
+        "build a package with them, import them with `ctr -n k8s.io images import`, or change imageRepository, imageTag or \
+         kubernetesVersion to what the package has; edgeboot does not pull images"
+    };
     Err(Error::host("looking for the images of this node")
         .because(format!("neither the package nor the container runtime has {}", missing.join(", ")))
-        .hint(
-            "build a package with them, import them with `ctr -n k8s.io images import`, or change imageRepository, imageTag or \
-             kubernetesVersion to what the package has; edgeboot does not pull images",
-        ))
+        .hint(hint))
 }
 
 /// Those of the package's images that have to be imported.

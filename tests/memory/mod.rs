@@ -47,7 +47,7 @@ pub fn baked_for(architecture: &str) -> Machine {
 }
 
 /// Its configuration.
-pub const CONFIG: &str = "apiVersion: edgeboot.io/v1alpha1\nkind: NodeConfig\nrole: controlPlane\n";
+pub const CONFIG: &str = "apiVersion: edgeboot.io/v1alpha1\nkind: NodeConfig\nrole: controlPlane\nnetwork: {component: bridge}\n";
 
 const PACKAGE: &str =
     "apiVersion: edgeboot.io/v1alpha1\nkind: Package\nversion: 1\nkubernetesVersion: v1.36.3\narchitecture: amd64\n";

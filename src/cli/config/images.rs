@@ -113,7 +113,11 @@ mod tests {
         let config = Some("/cluster.yaml".to_owned());
         let images = List { config: config.clone(), ..List::default() }.images(&root).expect("a list");
         assert_eq!(images[0], "r.example/kube-apiserver:v1.36.1");
-        assert!(images.iter().all(|image| !image.contains("coredns")) && images.len() == 6, "{images:?}");
+        assert!(images.iter().all(|image| !image.contains("coredns")) && images.len() == 8, "{images:?}");
+        assert!(
+            images.iter().any(|image| image.starts_with("ghcr.io/flannel-io/")),
+            "the default network's are missing: {images:?}"
+        );
         let flags = List {
             config,
             kubernetes_version: Some("v1.36.3".to_owned()),
