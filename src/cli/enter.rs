@@ -24,7 +24,7 @@ use crate::phases;
 
 use super::listeners::Terminal;
 use super::session::{Prepared, PreparedNode, Session, ask_the_machine, require_root, require_systemd, stop_signal};
-use super::{Global, follow, plan, print, print_error, reconcile};
+use super::{Global, Output, follow, plan, print, print_error};
 
 /// The unit that does the work: where an image has it, and where it is placed.
 const RECONCILE_UNITS: [&str; 3] = [
@@ -106,15 +106,17 @@ pub async fn single(global: &Global, words: &[String], told: impl Fn(&Root) -> R
     let id = phase_id(words);
     let root = Root::machine()?;
     let told = told(&root)?;
-    let (session, prepared) = if let Some(node) = for_elsewhere(&root, &told, &id)? {
-        let session = Session::open(|_| vec![Box::new(Terminal::default())])?;
+    // What `edgeboot status` shows is the last whole run; a phase alone does not stand in for one.
+    let session = Session::open(|_| match global.output {
+        Output::Text => vec![Box::new(Terminal::default())],
+        Output::Json | Output::Yaml => Vec::new(),
+    })?;
+    let prepared = if let Some(node) = for_elsewhere(&root, &told, &id)? {
         let cx = Context::new(session.host.clone(), Arc::new(node), Ledger::apart(), session.progress.clone(), vec![]);
-        (session, Box::new(PreparedNode { cx }))
+        Box::new(PreparedNode { cx })
     } else {
-        let session = reconcile::open(global, false)?;
-        require_root(&session.host.root, "running a phase")?;
-        let prepared = prepare(&session, &told)?;
-        (session, prepared)
+        require_root(&root, "running a phase")?;
+        prepare(&session, &told)?
     };
     let table = phases::table();
     ask_the_machine(&prepared.cx).await;

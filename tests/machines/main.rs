@@ -26,7 +26,7 @@ mod together;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What runs in `tests/run all` only: it takes minutes.
-const SLOW: [&str; 11] = [
+const SLOW: &[&str] = &[
     "a_control_plane_moves_to_another_address_and_serves",
     "kubeadms_nodes_join_a_cluster_of_edgeboots",
     "edgeboots_nodes_join_a_cluster_of_kubeadms",
