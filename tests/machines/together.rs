@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use edgeboot::k8s::pki::{Certificate, ca_hash};
-use serde_json::Value;
 
 use super::Case;
 use super::balancer::{Balancer, ENDPOINT};
@@ -23,9 +22,9 @@ pub const CASES: [Case; 1] = [("three_control_planes_and_a_worker_switched_on_to
 
 /// A pod on each node that answers with the node's name.
 const PODS: &str = include_str!("networks/pods.yaml");
-/// Asks etcd's gateway on a control plane, as the health checks do.
-const ETCD: &str = "cd /etc/kubernetes/pki/etcd && curl --silent --show-error --fail --max-time 10 --cacert ca.crt \
-    --cert healthcheck-client.crt --key healthcheck-client.key https://127.0.0.1:2379/v3/cluster/member";
+/// etcd's own client on a control plane that is left, as README says it.
+const ETCDCTL: &str = "-n kube-system exec etcd-tsecond -- etcdctl --cacert /etc/kubernetes/pki/etcd/ca.crt \
+    --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key";
 
 /// A CA that is made before there is any machine, and what it is known by.
 fn authority() -> Result<(PathBuf, String)> {
@@ -149,12 +148,12 @@ fn outlive(second: &Machine, third: &Machine, worker: &Machine) -> Result<()> {
     third.kubectl("wait --for=condition=Ready node/tsecond node/tthird node/tworker --timeout=180s")?;
     worker.run("edgeboot reconcile --foreground && edgeboot plan --exit-code")?;
 
-    let members: Value = serde_json::from_str(&second.run(&format!("{ETCD}/list --data '{{}}'"))?)?;
-    let members = members["members"].as_array().context("members")?;
-    ensure!(members.len() == 3, "{members:?}");
-    let lost = members.iter().find(|member| member["name"] == "tfounder").context("the lost one")?;
-    let id = lost["ID"].as_str().context("its id")?;
-    second.run(&format!("{ETCD}/remove --data '{{\"ID\": \"{id}\"}}'"))?;
+    // ID, status, name, and so on, separated by commas.
+    let members = second.kubectl(&format!("{ETCDCTL} member list"))?;
+    ensure!(members.lines().count() == 3, "{members}");
+    let lost = members.lines().find(|line| line.contains("tfounder")).context("the lost one")?;
+    let id = lost.split(',').next().context("its id")?;
+    second.kubectl(&format!("{ETCDCTL} member remove {id}"))?;
     second.kubectl("delete node tfounder")?;
     at_once(&[second, third], |machine| {
         votes_with_peers(machine, 1)?;
