@@ -8,6 +8,7 @@
 
 mod contest;
 mod ground;
+mod joining;
 mod machine;
 mod options;
 mod report;
@@ -16,16 +17,19 @@ use anyhow::Result;
 
 use contest::Contest;
 use ground::Ground;
+use joining::{Joining, Joins};
 use options::Options;
 
 fn main() -> Result<()> {
     let Some(options) = Options::read(std::env::args().skip(1))? else { return Ok(()) };
     let ground = Ground::lay(&options)?;
     let mut contest = Contest::new(&ground);
-    if options.wants("abc") {
+    if options.wants("abcefg") {
         eprintln!("a first run, not counted");
         contest.warm_up()?;
     }
+    let joining = options.wants("efg").then(|| Joining::found(&ground)).transpose()?;
+    let mut joins = Joins::default();
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
         if options.wants("a") {
@@ -34,6 +38,9 @@ fn main() -> Result<()> {
         if options.wants("bc") {
             contest.power_on(&options)?;
         }
+        if let Some(joining) = &joining {
+            joining.round(&options, &mut joins)?;
+        }
     }
-    report::print(&contest.results, &options)
+    report::print(&contest.results, &joins, &options)
 }

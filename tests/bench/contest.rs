@@ -135,12 +135,14 @@ fn switched_on(machine: &Machine) -> Result<f64> {
     Ok(machine.seconds("/run/bench/ready")? - began / 1e6)
 }
 
-fn status(machine: &Machine) -> Result<Status> {
+/// Its own account of the last run.
+pub fn status(machine: &Machine) -> Result<Status> {
     let text = machine.run("cat /run/edgeboot/status.json")?;
     serde_json::from_str(&text).with_context(|| format!("status.json: {text}"))
 }
 
-fn told(what: &str, seconds: f64) -> f64 {
+/// Says it, and passes it on.
+pub fn told(what: &str, seconds: f64) -> f64 {
     eprintln!("  {what}: {seconds:.2} s");
     seconds
 }

@@ -8,7 +8,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::machine::{Machine, checked};
+use crate::joining::{CERTIFICATE_KEY, ENDPOINT, TOKEN};
+use crate::machine::{FOUNDER, MEASURED, Machine, checked};
 use crate::options::{Options, repository};
 
 /// Of what edgeboot places below /etc on a node, the part that is the host's and not the cluster's: kubeadm is given the same.
@@ -30,6 +31,13 @@ const FINISHED_FILES: [&str; 5] = [
     "var/lib/kubelet/kubeadm-flags.env",
     "var/lib/kubelet/pki",
 ];
+
+/// A machine that is not the founder.
+const BESIDE: [&str; 2] = ["--address", "10.77.0.12/24"];
+const HEAD: &str = "apiVersion: edgeboot.io/v1alpha1\nkind: NodeConfig\n";
+/// As in inside/node.yaml.
+const RUNTIME: &str =
+    "runtime:\n  config: |\n    version = 3\n    [plugins.'io.containerd.cri.v1.runtime']\n      restrict_oom_score_adj = true\n";
 
 /// What the contenders stand on.
 #[derive(Debug)]
@@ -70,7 +78,7 @@ impl Ground {
             share,
         };
         ground.lay_scripts()?;
-        if options.wants("b") {
+        if options.wants("bf") {
             ground.lay_archives()?;
         }
         Ok(ground)
@@ -89,8 +97,21 @@ impl Ground {
         let kubeadm = fs::read_to_string(inside.join("kubeadm.yaml"))?.replace("VERSION", version);
         fs::write(self.share.join("kubeadm.yaml"), &kubeadm)?;
         fs::write(&self.node, fs::read_to_string(inside.join("node.yaml"))? + &kubeadm)?;
-        fs::write(&self.nothing, "apiVersion: edgeboot.io/v1alpha1\nkind: NodeConfig\npackage: /usr/lib/edgeboot/package\n")?;
+        fs::write(&self.nothing, format!("{HEAD}package: /usr/lib/edgeboot/package\n{RUNTIME}"))?;
+        let node = fs::read_to_string(&self.node)?;
+        let founder = node
+            .replace("network: {component: none}\n", "network: {component: none}\nuploadCerts: true\n")
+            .replace(
+                "kind: InitConfiguration\n",
+                &format!("kind: InitConfiguration\nbootstrapTokens: [{{token: {TOKEN}}}]\ncertificateKey: {CERTIFICATE_KEY}\n"),
+            )
+            .replace("kind: ClusterConfiguration\n", &format!("kind: ClusterConfiguration\ncontrolPlaneEndpoint: {ENDPOINT}\n"));
+        fs::write(self.founder_config(), founder)?;
         Ok(())
+    }
+
+    fn founder_config(&self) -> PathBuf {
+        self.node.with_file_name("founder.yaml")
     }
 
     fn lay_archives(&self) -> Result<()> {
@@ -114,7 +135,31 @@ impl Ground {
 
     /// A machine with binaries and images in place and containerd running, by the phases of edgeboot that do so.
     pub fn prepared(&self) -> Result<Machine> {
-        let machine = self.baked(&self.nothing)?;
+        self.prepare(self.baked(MEASURED, &self.nothing, &[])?)
+    }
+    /// The same, beside the founder.
+    pub fn joiner(&self) -> Result<Machine> {
+        self.prepare(self.baked(MEASURED, &self.nothing, &BESIDE)?)
+    }
+    /// The machine that founds the cluster which others join.
+    pub fn founder(&self) -> Result<Machine> {
+        self.baked(FOUNDER, &self.founder_config(), &[])
+    }
+    /// A worker with edgeboot in its image.
+    pub fn worker(&self, hash: &str) -> Result<Machine> {
+        let config = self.node.with_file_name("worker.yaml");
+        let join = format!("join:\n  endpoints: [\"{ENDPOINT}\"]\n  token: {TOKEN}\n  caCertHashes: [\"{hash}\"]\n");
+        fs::write(&config, format!("{HEAD}role: worker\n{join}{RUNTIME}"))?;
+        self.baked(MEASURED, &config, &BESIDE)
+    }
+    /// A worker with a boot unit around this command of kubeadm's.
+    pub fn peer_worker(&self, command: &str) -> Result<Machine> {
+        let machine = self.bare(&BESIDE)?;
+        fs::write(machine.root()?.join("root/join"), command)?;
+        Ok(machine)
+    }
+
+    fn prepare(&self, machine: Machine) -> Result<Machine> {
         let root = machine.root()?;
         fs::copy(&self.node, root.join("root/node.yaml"))?;
         self.lay_host_files(&root)?;
@@ -130,27 +175,32 @@ impl Ground {
     }
     /// A machine with edgeboot in its image that becomes a node when it is switched on.
     pub fn ours(&self) -> Result<Machine> {
-        let machine = self.baked(&self.node)?;
+        let machine = self.baked(MEASURED, &self.node, &[])?;
         enable(&machine.root()?, "bench-ready.service")?;
         Ok(machine)
     }
     /// A machine with a boot unit around kubeadm that becomes a node when it is switched on.
     pub fn peer(&self) -> Result<Machine> {
-        let machine = Machine::new(&self.target, &self.share, &["--bare"])?;
+        let machine = self.bare(&[])?;
+        enable(&machine.root()?, "bench-ready.service")?;
+        Ok(machine)
+    }
+
+    fn bare(&self, options: &[&str]) -> Result<Machine> {
+        let machine = Machine::new(MEASURED, &self.target, &self.share, &[&["--bare"], options].concat())?;
         let root = machine.root()?;
         self.lay_common(&root)?;
         self.lay_host_files(&root)?;
         fs::create_dir_all(root.join("var/lib/edgeboot/packages"))?;
         std::os::unix::fs::symlink("peer", root.join("var/lib/edgeboot/packages/current"))?;
-        for unit in ["bench-peer.service", "bench-ready.service"] {
-            enable(&root, unit)?;
-        }
+        enable(&root, "bench-peer.service")?;
         Ok(machine)
     }
 
-    fn baked(&self, config: &Path) -> Result<Machine> {
+    fn baked(&self, name: &'static str, config: &Path, options: &[&str]) -> Result<Machine> {
         let (config, binary) = (config.display().to_string(), self.binary.display().to_string());
-        let machine = Machine::new(&self.target, &self.share, &["--config", &config, "--binary", &binary])?;
+        let options = [&["--config", &config, "--binary", &binary], options].concat();
+        let machine = Machine::new(name, &self.target, &self.share, &options)?;
         self.lay_common(&machine.root()?)?;
         Ok(machine)
     }

@@ -1,4 +1,5 @@
-//! A machine of `image/machine`, as the benchmark uses it: one at a time, always of the same name, because certificates hold it.
+//! A machine of `image/machine`, as the benchmark uses it: one at a time, always of the same name, because certificates hold it; beside it
+//! the founder of a cluster that it joins.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,12 +8,15 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::options::repository;
 
-/// A 1 to 13 letter name.
-const NAME: &str = "bench";
+/// The machine that is measured; a name has 1 to 13 letters.
+pub const MEASURED: &str = "bench";
+/// The founder.
+pub const FOUNDER: &str = "founder";
 
 /// A machine; removed when dropped.
 #[derive(Debug)]
 pub struct Machine {
+    name: &'static str,
     target: PathBuf,
 }
 
@@ -31,8 +35,8 @@ pub fn checked(command: &mut Command) -> Result<String> {
 
 impl Machine {
     /// A new one, switched off, that sees `share` at /usr/lib/bench.
-    pub fn new(target: &Path, share: &Path, options: &[&str]) -> Result<Machine> {
-        let this = Machine { target: target.to_owned() };
+    pub fn new(name: &'static str, target: &Path, share: &Path, options: &[&str]) -> Result<Machine> {
+        let this = Machine { name, target: target.to_owned() };
         let bind = format!("--bind-ro={}:/usr/lib/bench", share.display());
         let mut words = vec!["--off", "--nspawn", &bind];
         words.extend(options);
@@ -41,7 +45,7 @@ impl Machine {
     }
     fn verb(&self, verb: &str, more: &[&str]) -> Result<String> {
         let mut command = Command::new(repository().join("image/machine"));
-        command.args([verb, NAME]).args(more).env("EDGEBOOT_TARGET", &self.target);
+        command.args([verb, self.name]).args(more).env("EDGEBOOT_TARGET", &self.target);
         if std::env::var_os("EDGEBOOT_MACHINES").is_none() {
             command.env("EDGEBOOT_MACHINES", self.target.join("bench/machines"));
         }

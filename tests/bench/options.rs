@@ -10,6 +10,9 @@ cargo bench -- [--rounds N] [--only LETTERS] [--binary FILE]
   b  power-on to Ready with nothing in place: edgeboot, and a boot unit around kubeadm
   c  edgeboot reconcile with nothing to do (on a machine of b)
   d  the size of the static release binary
+  e  a worker's join, start to node Ready: edgeboot and kubeadm   (e, f and g only when they are named)
+  f  a worker's power-on to Ready with nothing in place: edgeboot, and a boot unit around kubeadm
+  g  a further control plane's join, start to Ready: edgeboot and kubeadm
 It needs root, and what `tests/run` prepares under target/ (EDGEBOOT_TARGET).";
 
 /// What is run.

@@ -4,6 +4,7 @@ use anyhow::Result;
 use edgeboot::engine::progress::{PhaseState, Status};
 
 use crate::contest::{Results, Run};
+use crate::joining::Joins;
 use crate::options::Options;
 
 /// Phases that took less are one line together.
@@ -32,7 +33,7 @@ fn absolute(what: &str, ours: Option<f64>, unit: &str, aim: f64) {
 }
 
 /// Prints everything that was measured.
-pub fn print(results: &Results, options: &Options) -> Result<()> {
+pub fn print(results: &Results, joins: &Joins, options: &Options) -> Result<()> {
     let seconds = |runs: &[Run]| median(runs.iter().map(|run| run.seconds));
     println!("\nmedians of {}", options.rounds);
     println!("{:44} {:>10}  {:>21}  {:>6}  {:>5}", "", "edgeboot", "against", "ratio", "aim");
@@ -48,7 +49,15 @@ pub fn print(results: &Results, options: &Options) -> Result<()> {
         let size = u32::try_from(std::fs::metadata(&options.binary)?.len())?;
         absolute(&format!("(d) {}", binary_name(options)), Some(f64::from(size) / 1e6), "MB", 15.0);
     }
-    for (what, run) in [("(a)", &results.init), ("(b)", &results.power_on)] {
+    for (what, (ours, theirs), aim) in [
+        ("(e) a worker's join, start to Ready", &joins.worker, 0.8),
+        ("(f) a worker's power-on to Ready", &joins.power_on, 0.6),
+        ("(g) a control plane's join, start to Ready", &joins.control_plane, 0.35),
+    ] {
+        row(what, seconds(ours), "kubeadm", median(theirs.iter().copied()), aim);
+    }
+    let joined = [("(e)", &joins.worker.0), ("(f)", &joins.power_on.0), ("(g)", &joins.control_plane.0)];
+    for (what, run) in [("(a)", &results.init), ("(b)", &results.power_on)].into_iter().chain(joined) {
         if let Some(run) = median_run(run) {
             println!("\nwhere the time of {what} goes: {:.2} s to Ready, edgeboot itself {:.2} s", run.seconds, run.status.seconds);
             print_phases(&run.status);
