@@ -35,9 +35,8 @@ const FINISHED_FILES: [&str; 5] = [
 /// A machine that is not the founder.
 const BESIDE: [&str; 2] = ["--address", "10.77.0.12/24"];
 const HEAD: &str = "apiVersion: edgeboot.io/v1alpha1\nkind: NodeConfig\n";
-/// As in inside/node.yaml.
-const RUNTIME: &str =
-    "runtime:\n  config: |\n    version = 3\n    [plugins.'io.containerd.cri.v1.runtime']\n      restrict_oom_score_adj = true\n";
+/// As in inside/node.yaml, and what preflight asks of this machine itself where control groups are old.
+const RUNTIME: &str = "runtime:\n  config: |\n    version = 3\n    [plugins.'io.containerd.cri.v1.runtime']\n      restrict_oom_score_adj = true\n---\napiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailCgroupV1: false\n";
 
 /// What the contenders stand on.
 #[derive(Debug)]

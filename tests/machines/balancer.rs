@@ -16,6 +16,19 @@ use super::machine::repository;
 pub const ENDPOINT: &str = "10.77.0.1:6443";
 /// Tells this program that it shall be the balancer, and in front of whom.
 pub const SERVERS: &str = "EDGEBOOT_TEST_BALANCER";
+/// Tells it how to fail: two numbers.
+const FAULTS: &str = "EDGEBOOT_TEST_BALANCER_FAULTS";
+/// How long a connection waits that is delayed: longer than one that is patient for a moment, shorter than any total deadline.
+const DELAY: Duration = Duration::from_secs(2);
+
+/// What goes wrong before all goes well: so many connections are reset, and so many after them are delayed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    /// Hung up on with a reset, as soon as they have said something.
+    pub resets: usize,
+    /// Forwarded late.
+    pub delays: usize,
+}
 
 /// It runs as long as this lives.
 #[derive(Debug)]
@@ -24,8 +37,13 @@ pub struct Balancer(Child);
 impl Balancer {
     /// In front of these servers; one of the machines must have been switched on, for that makes the network.
     pub fn before(servers: &[&str]) -> Result<Balancer> {
+        Balancer::failing_before(servers, Faults::default())
+    }
+    /// The same, failing at first.
+    pub fn failing_before(servers: &[&str], faults: Faults) -> Result<Balancer> {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &network()?]).arg(std::env::current_exe()?).env(SERVERS, servers.join(","));
+        command.env(FAULTS, format!("{} {}", faults.resets, faults.delays));
         Ok(Balancer(command.spawn().context("starting the balancer")?))
     }
 }
@@ -49,11 +67,28 @@ fn network() -> Result<String> {
 pub fn serve(servers: &str) -> Result<()> {
     let servers: Vec<SocketAddr> = servers.split(',').map(str::parse).collect::<Result<_, _>>()?;
     let listener = TcpListener::bind(ENDPOINT).context(ENDPOINT)?;
+    let faults = std::env::var(FAULTS).unwrap_or_default();
+    let mut faults = faults.split(' ').map(|number| number.parse().unwrap_or(0));
+    let Faults { resets, delays } = Faults { resets: faults.next().unwrap_or(0), delays: faults.next().unwrap_or(0) };
     for (turn, client) in listener.incoming().enumerate() {
         let (client, servers) = (client?, servers.clone());
-        thread::spawn(move || forward(&client, servers.iter().cycle().skip(turn % servers.len()).take(servers.len())));
+        thread::spawn(move || {
+            if turn < resets {
+                return reset(&client);
+            }
+            if turn < resets + delays {
+                thread::sleep(DELAY);
+            }
+            forward(&client, servers.iter().cycle().skip(turn % servers.len()).take(servers.len()));
+        });
     }
     Ok(())
+}
+
+/// A connection that is closed with something unread is reset.
+fn reset(client: &TcpStream) {
+    // Whether or not anything came: what follows is the same.
+    let _ = client.peek(&mut [0]);
 }
 
 /// Both ways, until one side has enough. Who finds no server is hung up on.

@@ -10,6 +10,7 @@ mod broken;
 mod control_planes;
 mod cut_joins;
 mod external;
+mod faults;
 mod joins;
 mod machine;
 mod mixed;
@@ -27,6 +28,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What runs in `tests/run all` only: it takes minutes.
 const SLOW: &[&str] = &[
+    "a_worker_joins_by_a_way_that_fails_at_first_and_stays_on_it",
     "a_control_plane_moves_to_another_address_and_serves",
     "kubeadms_nodes_join_a_cluster_of_edgeboots",
     "edgeboots_nodes_join_a_cluster_of_kubeadms",
@@ -72,6 +74,7 @@ fn main() {
     cases.extend(mixed::CASES);
     cases.extend(resets::CASES);
     cases.extend(moves::CASES);
+    cases.extend(faults::CASES);
     cases.extend(people::CASES);
     cases.extend(parity::CASES);
     cases.extend(external::CASES);
