@@ -11,8 +11,9 @@ use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Disruption, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
 use crate::error::Result;
 use crate::host::Deadline;
-use crate::host::containers::Socket;
 use crate::k8s::names;
+
+use super::runtime::socket;
 
 /// The phase `control-plane-restart`.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ impl Phase for Restart {
         Ok(Drift { changes: marked(cx)?.into_iter().map(change).collect(), ..Drift::none() })
     }
     async fn apply(&self, cx: &Context) -> Result<()> {
-        let socket = Socket(cx.node.registration.cri_socket.trim_start_matches("unix://").into());
+        let socket = socket(cx);
         for component in marked(cx)? {
             let deadline = Deadline::after(STOP, format!("{component} to stop"));
             cx.waiting_for(deadline.reason());

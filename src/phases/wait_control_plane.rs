@@ -14,10 +14,12 @@ use crate::engine::context::Context;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
 use crate::error::{Error, Kind, Result};
 use crate::host::Deadline;
-use crate::host::containers::Socket;
 use crate::k8s::kubelet_config::healthz;
+use crate::k8s::objects::KUBE_SYSTEM;
 use crate::k8s::static_pods::Component;
 use crate::k8s::{names, static_pods};
+
+use super::runtime::socket;
 
 /// `wait-control-plane/kubelet`.
 pub struct Kubelet;
@@ -168,9 +170,8 @@ async fn is_current(cx: &Context, component: Component) -> Result<bool> {
     if is_of_manifest(manifest.modified, None, now) {
         return Ok(true);
     }
-    let socket = Socket(cx.node.registration.cri_socket.trim_start_matches("unix://").into());
     let pod = format!("{}-{}", component.name(), cx.node_name()?);
-    let created = cx.host.containers.pod_created(&socket, "kube-system", &pod).await?;
+    let created = cx.host.containers.pod_created(&socket(cx), KUBE_SYSTEM, &pod).await?;
     Ok(is_of_manifest(manifest.modified, created, now))
 }
 
