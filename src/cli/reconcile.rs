@@ -7,6 +7,7 @@ use clap::Args;
 use tokio::sync::watch;
 
 use crate::config;
+use crate::engine::ledger::Ledger;
 use crate::engine::plan::{Plan, is_within};
 use crate::engine::progress::RunResult;
 use crate::error::{Error, Kind, Result};
@@ -16,7 +17,7 @@ use crate::k8s::names;
 use crate::phases;
 
 use super::listeners::{Journal, StatusFile, Systemd, Terminal};
-use super::session::{Ended, HELD, Prepared, Session, require_systemd, stop_signal};
+use super::session::{Ended, HELD, Prepared, Session, require_root, require_systemd, stop_signal};
 use super::{Global, Output, failed, follow, print, print_error, print_value};
 
 /// The phases whose files edgeboot-mend repairs before containerd and the kubelet start: from what is on the machine, without
@@ -47,6 +48,10 @@ pub struct Reconcile {
     /// Makes ours again what somebody else changed: a subject as `edgeboot plan` names it, or `all`.
     #[arg(long, value_name = "SUBJECT", num_args = 0..=1, default_missing_value = "all", require_equals = true)]
     force: Vec<String>,
+    /// Says that this machine is the node whose disk it has, in new hardware or with another machine-id: what tells it from others is
+    /// recorded anew. Without it, the copy of a node's disk is refused. The machine of before must be off for good.
+    #[arg(long, conflicts_with = "local")]
+    adopt_machine: bool,
 }
 
 impl Reconcile {
@@ -55,6 +60,11 @@ impl Reconcile {
         let under_systemd = notify::is_wanted();
         if self.local {
             return self.mend().await;
+        }
+        if self.adopt_machine
+            && let Err(error) = self.adopt(under_systemd).await
+        {
+            return failed(&error);
         }
         if !self.foreground && self.force.is_empty() && !under_systemd {
             return follow::reconcile(global).await;
@@ -83,6 +93,23 @@ impl Reconcile {
             print_value(global.output, &session.progress.status())?;
         }
         result
+    }
+
+    /// Records that this machine is the node whose state it has.
+    async fn adopt(&self, under_systemd: bool) -> Result<()> {
+        let session = Session::quiet()?;
+        require_root(&session.host.root, "adopting the machine")?;
+        let path = Utf8Path::new(names::LOCK);
+        match lock::attempt(path, "edgeboot reconcile --adopt-machine")? {
+            Attempt::Taken(_lock) => {
+                let now = phases::identity::adopt(&session.host).await?;
+                if !under_systemd {
+                    print_error(&format!("this node is the machine with {now} from now on"));
+                }
+                Ok(())
+            }
+            Attempt::Held(holder) => Err(holder.into_error(path)),
+        }
     }
 
     /// Mends what can be mended without anybody's answer. A boot goes on whatever comes of it: the exit code is 0.
@@ -133,6 +160,10 @@ async fn once(session: &Session, force: &[String], stop: watch::Receiver<bool>) 
 async fn mend() -> Result<()> {
     let session = Session::open(|_| vec![Box::new(Journal)])?;
     let Attempt::Taken(_lock) = lock::attempt(Utf8Path::new(names::LOCK), "edgeboot reconcile --local")? else { return Ok(()) };
+    if let Some(refusal) = phases::identity::refusal(&session.host.root, &Ledger::load(&session.host.root)?.0.state())? {
+        phases::identity::keep_kubelet(&session.host).await?;
+        return Err(refusal);
+    }
     let Prepared::Node(prepared) = session.prepare(&[], &[])? else { return Ok(()) };
     if prepared.cx.ledger.cluster().is_none() {
         // Nothing was whole before; the boot's own run makes it.

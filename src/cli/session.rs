@@ -105,6 +105,7 @@ impl Session {
         if ledger.state().held {
             return Ok(Prepared::Held);
         }
+        phases::identity::settle(&self.host.root, &ledger, &self.progress)?;
         if found == Found::Damaged {
             self.progress.say(&format!("{} is damaged; asking the machine itself", crate::k8s::names::STATE));
         }
@@ -123,6 +124,7 @@ impl Session {
     ) -> Result<(Box<PreparedNode>, Outcome)> {
         let table = phases::table();
         let host = &self.host;
+        phases::identity::let_kubelet_start(host).await?;
         if !phases::join::awaits_cluster(&host.root, &prepared.cx.node)? {
             let outcome = self.run(&prepared.cx, &prepared.plan(&table)?, stop).await?;
             return Ok((prepared, outcome));

@@ -14,7 +14,7 @@ use crate::k8s::names;
 
 use super::file::File;
 use super::phase::{Action, Change, Drift, Fingerprint, Kept, PhaseId, Subject};
-use super::state::{Before, ClusterIdentity, Effect, Facts, SCHEMA, State};
+use super::state::{Before, ClusterIdentity, Effect, Facts, MachineIdentity, SCHEMA, State};
 
 /// The memory of one run, shared by its phases. A cheap clone.
 #[derive(Debug, Clone)]
@@ -112,6 +112,14 @@ impl Ledger {
     /// Learns a fact; durable with the next flush, before anything made from it becomes visible.
     pub fn learn(&self, learn: impl FnOnce(&mut Facts)) {
         learn(&mut self.memory().state.facts);
+    }
+    /// Which machine the state was written on.
+    pub fn machine(&self) -> MachineIdentity {
+        self.memory().state.machine.clone()
+    }
+    /// From here on the state is this machine's; durable with the next flush.
+    pub fn set_machine(&self, machine: MachineIdentity) {
+        self.memory().state.machine = machine;
     }
     /// Which cluster this machine belongs to.
     pub fn cluster(&self) -> Option<ClusterIdentity> {

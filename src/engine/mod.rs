@@ -4,6 +4,7 @@
 pub mod context;
 pub mod file;
 mod glance;
+pub mod identity;
 pub mod ledger;
 pub mod phase;
 pub mod plan;

@@ -57,6 +57,12 @@ pub struct MachineIdentity {
     /// DMI's product UUID; empty where there is none.
     #[serde(default)]
     pub product_uuid: String,
+    /// The serial number that the firmware tells; empty where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub product_serial: String,
+    /// The disks under edgeboot's folder, by what no other disk has; sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<String>,
 }
 
 /// Which cluster this is.

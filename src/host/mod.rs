@@ -8,6 +8,7 @@ pub mod clock;
 pub mod containers;
 pub mod etcd;
 pub mod fake;
+pub mod hardware;
 pub mod http;
 pub mod kernel;
 pub mod lock;

@@ -11,6 +11,7 @@ mod control_plane;
 mod etcd;
 mod flannel;
 pub mod host;
+pub mod identity;
 mod images;
 pub mod join;
 pub mod kubeconfig;

@@ -10,6 +10,7 @@ mod survey;
 
 use tokio::time::Instant;
 
+use crate::engine::identity::Recognised;
 use crate::engine::ledger::{Found, Ledger};
 use crate::engine::phase::{Kept, PhaseId, Subject};
 use crate::engine::progress::{Event, Progress};
@@ -17,6 +18,7 @@ use crate::engine::state::{Record, SCHEMA, State};
 use crate::error::{Error, Result};
 use crate::host::{Host, Utf8PathBuf, kernel};
 use crate::k8s::names;
+use crate::phases::identity;
 
 pub use survey::Work;
 
@@ -65,6 +67,8 @@ pub struct Reset {
     state: State,
     /// The ledger says what is ours. Without it, kubeadm's folders are emptied as kubeadm empties them.
     has_ledger: bool,
+    /// The disk is the copy of another machine's: what that one has in the cluster is not ours to take out.
+    is_copy: bool,
 }
 
 /// Something that is left, and why.
@@ -92,7 +96,8 @@ impl Reset {
         let state = ledger.state();
         let has_ledger =
             found == Found::Whole && !state.phases.contains_key(WITHOUT_LEDGER) && (state.held || !state.phases.is_empty());
-        Ok(Reset { host, progress, options, state, has_ledger })
+        let is_copy = identity::recognise(&host.root, &state)?.0 == Recognised::Copied;
+        Ok(Reset { host, progress, options, state, has_ledger, is_copy })
     }
 
     /// What would be undone on this machine. Nothing is changed.
@@ -102,7 +107,7 @@ impl Reset {
 
     /// Whether the cluster ends with this machine: its etcd has no other member. `false` where that cannot be told in a moment.
     pub async fn ends_the_cluster(&self) -> bool {
-        etcd::is_last(self).await
+        !self.is_copy && etcd::is_last(self).await
     }
 
     /// Does these phases; the answer is what is left.
@@ -136,6 +141,7 @@ impl Reset {
                 }
                 Ok(Vec::new())
             }
+            DELETE_NODE | REMOVE_ETCD_MEMBER if self.is_copy => Ok(self.of_the_original(id)),
             DELETE_NODE => node::delete(self, &progress).await,
             REMOVE_ETCD_MEMBER => etcd::remove(self, &progress).await,
             _ => {
@@ -145,6 +151,23 @@ impl Reset {
                 Ok(left)
             }
         }
+    }
+
+    /// What stays in the cluster, because it is the machine's from whose disk this one was copied.
+    fn of_the_original(&self, id: PhaseId) -> Vec<Kept> {
+        if self.state.cluster.is_none() {
+            return Vec::new();
+        }
+        let node = self.state.facts.node_name.as_deref().unwrap_or("of this name");
+        let (subject, remedy) = if id == DELETE_NODE {
+            (Subject::Object(format!("Node {node}")), format!("`kubectl delete node {node}`"))
+        } else if matches!(self.host.root.exists(format!("{}/etcd.yaml", names::MANIFESTS_DIR)), Ok(true)) {
+            (Subject::Other(format!("etcd member of {node}")), "`etcdctl member remove`".to_owned())
+        } else {
+            return Vec::new();
+        };
+        let why = "that of the machine from which this disk was copied; if that one is gone for good";
+        vec![left(subject, format!("{why}, {remedy} on another control plane takes it out"))]
     }
 
     fn preflight(&self) -> Result<()> {

@@ -2,6 +2,7 @@
 //! boot converges: the same paths and modes, whole files, and every CA and service account key that was durable byte for byte.
 
 mod control_plane;
+mod copied;
 #[path = "../memory/mod.rs"]
 mod memory;
 mod moved;

@@ -11,6 +11,7 @@ mod control_planes;
 mod cut_joins;
 mod external;
 mod faults;
+mod identity;
 mod joins;
 mod machine;
 mod mixed;
@@ -28,6 +29,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What runs in `tests/run all` only: it takes minutes.
 const SLOW: &[&str] = &[
+    "a_copied_node_stays_down_until_it_is_adopted",
     "a_worker_joins_by_a_way_that_fails_at_first_and_stays_on_it",
     "a_control_plane_moves_to_another_address_and_serves",
     "kubeadms_nodes_join_a_cluster_of_edgeboots",
@@ -75,6 +77,7 @@ fn main() {
     cases.extend(resets::CASES);
     cases.extend(moves::CASES);
     cases.extend(faults::CASES);
+    cases.extend(identity::CASES);
     cases.extend(people::CASES);
     cases.extend(parity::CASES);
     cases.extend(external::CASES);
