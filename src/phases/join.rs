@@ -9,6 +9,7 @@ mod etcd;
 mod existing_node;
 mod given_kubeconfig;
 mod moved;
+mod promotion;
 mod tls_bootstrap;
 
 pub use cluster_configuration::{CLUSTER_CONFIGURATION, ClusterConfiguration, kubelet_configuration};

@@ -136,6 +136,24 @@ fn a_control_planes_join_cut_at_any_operation_is_carried_on_by_the_next() {
     });
 }
 
+/// A member hears of its own publication, or it does not and would be deaf to its clients for seven seconds.
+#[test]
+fn a_learner_that_missed_its_own_publication_is_started_again_before_it_votes() {
+    for (missed, starts) in [(false, 0), (true, 1)] {
+        let machine = in_sight_of_cluster(baked());
+        if missed {
+            machine.services.miss_publication();
+        }
+        boot(&machine).unwrap_or_else(|error| panic!("{}", error.render()));
+        let writes = machine.services.take_writes();
+        let at = |what: &str| writes.iter().position(|write| write.starts_with(what));
+        let stopped = writes.iter().filter(|write| *write == "StopPodSandbox etcd-node-1").count();
+        assert_eq!(stopped, starts, "missed: {missed}: {writes:#?}");
+        assert!(at("StopPodSandbox etcd-node-1") <= at("member/promote"), "missed: {missed}: {writes:#?}");
+        assert!(is_voter(&machine), "{:?}", machine.services.members());
+    }
+}
+
 /// Members that were there before us: our own of an earlier life, a half-made one of ours, somebody else's.
 #[test]
 fn what_etcd_knows_already_is_met_or_named() {

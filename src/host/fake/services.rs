@@ -424,6 +424,8 @@ impl Http for Services {
         self.alive()?;
         let up = if url.contains(":10248/") {
             self.is_active("kubelet.service")
+        } else if url.contains(":2381/") {
+            self.is_active("kubelet.service") && self.manifest("etcd")
         } else if url.contains(":10257/") {
             self.serves() && self.manifest("kube-controller-manager")
         } else {

@@ -210,12 +210,8 @@ impl ControlPlane<'_> {
         .pod()
     }
 
-    /// The loopback address of the advertise address' family.
     fn localhost(&self) -> IpAddr {
-        match self.advertise_address {
-            IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
-            IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        }
+        loopback(self.advertise_address)
     }
     fn bound_probe(&self, extra_args: &[Arg]) -> pod::ProbeAt {
         let address = super::arguments::last(extra_args, "bind-address").unwrap_or("127.0.0.1");
@@ -229,6 +225,14 @@ impl ControlPlane<'_> {
     /// A file of the certificates folder.
     fn certificate(&self, name: &str) -> String {
         self.node.cluster.certificates_dir.join(name).into_string()
+    }
+}
+
+/// The loopback address of this address' family.
+pub fn loopback(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+        IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::k8s::static_pods::{Component, EtcdCluster, with_port};
 use crate::phases::control_plane::{self, manifest_in};
 use crate::phases::etcd::{REQUEST, data_dir, identity, make_data_dir};
 
-use super::{cluster_administrator, wish};
+use super::{cluster_administrator, promotion, wish};
 
 /// `check-etcd`.
 #[derive(Debug)]
@@ -38,24 +38,23 @@ pub struct EtcdJoin;
 
 const JOIN: PhaseId = PhaseId("etcd-join");
 const ADD: &str = "/v3/cluster/member/add";
-const PROMOTE: &str = "/v3/cluster/member/promote";
 /// Between two tries.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const MOST_PAUSE: Duration = Duration::from_millis(700);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const MOST_PAUSE: Duration = Duration::from_millis(700);
 
 fn applies_to(node: &Node) -> bool {
     node.is_further_control_plane() && matches!(node.cluster.etcd, Etcd::Local(_))
 }
 
 /// This machine as a member.
-struct Us {
-    name: String,
-    peer_url: String,
-    has_data: bool,
+pub(super) struct Us {
+    pub(super) name: String,
+    pub(super) peer_url: String,
+    pub(super) has_data: bool,
 }
 
 impl Us {
-    fn of(cx: &Context) -> Result<Us> {
+    pub(super) fn of(cx: &Context) -> Result<Us> {
         let peer_url = format!("https://{}", with_port(cx.advertise_address()?, names::ETCD_PEER_PORT));
         let has_data = match data_dir(&cx.node) {
             Some(dir) => cx.host.root.exists(dir.join("member"))?,
@@ -63,14 +62,14 @@ impl Us {
         };
         Ok(Us { name: cx.node_name()?, peer_url, has_data })
     }
-    fn among(&self, members: &[Member]) -> Membership {
+    pub(super) fn among(&self, members: &[Member]) -> Membership {
         membership(members, &self.name, &self.peer_url, self.has_data)
     }
 }
 
 /// The members that can be asked.
-struct Cluster {
-    identity: Identity,
+pub(super) struct Cluster {
+    pub(super) identity: Identity,
     endpoints: Vec<String>,
 }
 
@@ -94,7 +93,7 @@ impl Cluster {
     }
 
     /// Asks one after the other until one answers.
-    async fn call(&self, cx: &Context, path: &str, body: &Value) -> Result<Answer> {
+    pub(super) async fn call(&self, cx: &Context, path: &str, body: &Value) -> Result<Answer> {
         let mut last = Error::transient("asking etcd").because("there is nobody to ask");
         for endpoint in &self.endpoints {
             match cx.host.etcd.call(endpoint, path, body, &self.identity, REQUEST).await {
@@ -106,7 +105,7 @@ impl Cluster {
     }
 
     /// All members. etcd asks its quorum before it answers: that it does is the proof that it has one.
-    async fn members(&self, cx: &Context) -> Result<Vec<Member>> {
+    pub(super) async fn members(&self, cx: &Context) -> Result<Vec<Member>> {
         let listing = || Error::transient("listing the members of etcd");
         match self.call(cx, LIST, &json!({"linearizable": true})).await? {
             Answer::Done(list) => members(&list).map_err(|why| listing().because(why)),
@@ -115,7 +114,7 @@ impl Cluster {
     }
 }
 
-fn reason(doing: &str) -> String {
+pub(super) fn reason(doing: &str) -> String {
     format!("etcd of the cluster to {doing}")
 }
 
@@ -223,7 +222,7 @@ impl Phase for EtcdJoin {
             _ => initial_cluster(&members, &us.name, &us.peer_url),
         };
         place(cx, &named).await?;
-        promote(cx, &cluster, &us).await
+        promotion::promote(cx, &cluster, &us).await
     }
 }
 
@@ -303,26 +302,4 @@ fn name_taken(us: &Us, member: &Member) -> Error {
             "name this machine otherwise (`nodeRegistration: {{name: …}}`), or take the other one out with `etcdctl member remove {:x}`",
             member.id.parse::<u64>().unwrap_or_default()
         ))
-}
-
-/// Waits until our etcd runs and has caught up, and makes it vote.
-async fn promote(cx: &Context, cluster: &Cluster, us: &Us) -> Result<()> {
-    let deadline = Deadline::after(cx.node.timeouts.etcd_api_call, reason("make this machine a voting member"));
-    cx.waiting_for(format!("etcd of this machine to start and to catch up, as {}", us.peer_url));
-    let promoted = deadline.until(FIRST_PAUSE, MOST_PAUSE, || async {
-        let promoting = || Error::transient(format!("promoting the etcd member {}", us.name));
-        // It has data as soon as it has started.
-        match (Us { has_data: true, ..Us::of(cx)? }).among(&cluster.members(cx).await?) {
-            Membership::Voter(_) => Ok(Some(())),
-            Membership::Learner(member) if member.name.is_empty() => Err(promoting().because("it has not started yet")),
-            Membership::Learner(member) => match cluster.call(cx, PROMOTE, &json!({"ID": member.id})).await? {
-                Answer::Done(_) => Ok(Some(())),
-                Answer::Refused(why) => Err(promoting().because(why)),
-            },
-            _ => Err(promoting().because("it is no member any more")),
-        }
-    });
-    let hint =
-        "`crictl ps -a --name etcd` and /var/log/pods show how this machine's etcd does; it must reach the peers on port 2380";
-    promoted.await.map_err(|error| error.hint(hint))
 }

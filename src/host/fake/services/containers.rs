@@ -68,6 +68,9 @@ impl Containers for Services {
     }
     async fn stop_pod(&self, _socket: &Socket, _namespace: &str, name: &str, _deadline: &Deadline) -> Result<Changed> {
         self.wrote(format!("StopPodSandbox {name}"))?;
+        if name.starts_with("etcd-") {
+            self.start_etcd_again();
+        }
         Ok(Changed::Yes)
     }
     async fn pod_created(&self, _socket: &Socket, _namespace: &str, _name: &str) -> Result<Option<i64>> {

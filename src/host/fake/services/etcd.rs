@@ -16,7 +16,15 @@ const DATA: &str = "/var/lib/etcd/member";
 
 /// The members, as the gateway writes them.
 #[derive(Debug, Default)]
-pub(super) struct Members(Vec<Value>);
+pub(super) struct Members(Vec<Value>, Published);
+
+/// Whether this machine's member serves clients: it does once it has heard of its own publication.
+#[derive(Debug, Default, PartialEq)]
+enum Published {
+    #[default]
+    Heard,
+    Missed,
+}
 
 impl Members {
     pub(super) fn vote(&self, peer_url: &str) -> bool {
@@ -31,6 +39,13 @@ impl Services {
     /// etcd of the cluster on another machine has these members, as the gateway writes them.
     pub fn set_members(&self, members: Vec<Value>) {
         lock(&self.members).0 = members;
+    }
+    /// This machine's member misses the answer to its publication, and serves clients only after it was started again.
+    pub fn miss_publication(&self) {
+        lock(&self.members).1 = Published::Missed;
+    }
+    pub(super) fn start_etcd_again(&self) {
+        lock(&self.members).1 = Published::Heard;
     }
     /// The members of etcd.
     pub fn members(&self) -> Vec<Value> {
@@ -118,6 +133,8 @@ impl Etcd for Services {
             "/v3/cluster/member/promote" => self.promote(body),
             "/v3/cluster/member/remove" => self.remove(body),
             "/v3/cluster/member/update" => self.update(body),
+            "/v3/maintenance/status" if lock(&self.members).1 == Published::Heard => Ok(Answer::Done(json!({}))),
+            "/v3/maintenance/status" => Err(Error::transient(format!("asking {member}{path}")).because("it does not answer")),
             _ => Ok(Services::refuse("unknown path")),
         }
     }
