@@ -494,7 +494,7 @@ fn without_a_role_nothing_is_wished_and_the_places_are_named() {
         vec![("/etc/edgeboot/config.yaml", "# later\n")],
     ] {
         match Machine::with(&files).outcome().expect("no error").wish {
-            Wish::Nothing { looked_for } => assert_eq!(looked_for[0], "/etc/edgeboot/config.yaml"),
+            Wish::Nothing { looked_for, .. } => assert_eq!(looked_for[0], "/etc/edgeboot/config.yaml"),
             Wish::Node { .. } => panic!("a role from nowhere"),
         }
     }

@@ -4,11 +4,13 @@
 mod memory;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use edgeboot::cli::reconcile::converge;
-use edgeboot::cli::session::Session;
+use edgeboot::cli::session::{Ended, Session};
 use edgeboot::engine::progress::{Event, Listener, RunResult, Status};
-use edgeboot::error::Error;
+use edgeboot::error::{Error, Kind};
+use edgeboot::host::Deadline;
 use edgeboot::host::fake::{FakeFiles, Loss, Machine};
 use edgeboot::host::net::Interfaces;
 use memory::{CONFIG, baked, baked_for, boot};
@@ -128,4 +130,79 @@ fn a_configuration_that_changes_during_a_run_is_followed_by_that_run() {
     assert_eq!(ended.result, RunResult::Ready);
     let kubelet = machine.files.tree()["/var/lib/kubelet/config.yaml"].1.clone();
     assert!(String::from_utf8_lossy(&kubelet).contains("maxPods: 64"));
+}
+
+/// A whole run on a machine of memory, and what happens meanwhile.
+fn run(machine: &Machine, meanwhile: impl AsyncFnOnce(&Session)) -> (Result<Ended, Error>, Session) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    let session = Session::over(machine.host(), Vec::new());
+    let (_keep, stop) = tokio::sync::watch::channel(false);
+    let ended = runtime.block_on(async { tokio::join!(converge(&session, &[], stop), meanwhile(&session)).0 });
+    (ended, session)
+}
+
+/// So many seconds on the clock that stands still while anybody works.
+async fn passed(seconds: u64) {
+    Deadline::after(Duration::from_secs(seconds), "time to pass").pause(Duration::MAX).await;
+}
+
+/// A machine whose image says only what to do while nobody says what it shall be.
+fn unconfigured(drop_in: &str) -> Machine {
+    let machine = baked();
+    machine.files.erase("/etc/edgeboot/config.yaml");
+    machine.files.bake("/usr/lib/edgeboot/config.d/10-image.yaml", 0o600, drop_in.as_bytes());
+    machine
+}
+
+#[test]
+fn a_boot_without_a_configuration_is_done_unless_the_image_says_that_it_has_failed() {
+    let (ended, _) = run(&unconfigured("package: /usr/lib/edgeboot/package\n"), async |_| ());
+    let ended = ended.expect("it is done");
+    assert_eq!(ended.result, RunResult::Unconfigured);
+    assert!(ended.message.starts_with("no configuration yet; looked for /etc/edgeboot/config.yaml"), "{}", ended.message);
+    for (drop_in, seconds) in [("onMissing: {action: fail}", 300), ("onMissing: {action: fail, after: 90s}", 90)] {
+        let mut shown = String::new();
+        let (ended, _) = run(&unconfigured(drop_in), async |session| {
+            passed(60).await;
+            shown = session.progress.status().line();
+        });
+        let error = ended.expect_err("it fails");
+        assert_eq!(error.kind(), Kind::Config, "{error}");
+        assert!(error.to_string().ends_with(&format!("for {seconds} s")), "{error}");
+        assert!(shown.starts_with("no configuration yet; looked for"), "{shown}");
+    }
+}
+
+#[test]
+fn a_boot_that_waits_takes_a_configuration_as_soon_as_it_is_there_and_names_a_wrong_one() {
+    let drop_in = "onMissing: {action: fail, after: 5m}";
+    let machine = unconfigured(drop_in);
+    let (ended, session) = run(&machine, async |_| {
+        passed(100).await;
+        machine.files.bake("/etc/edgeboot/config.yaml", 0o600, CONFIG.as_bytes());
+    });
+    assert_eq!(ended.expect("a node").result, RunResult::Ready);
+    assert_eq!(session.progress.status().message, "", "what was looked for is found");
+
+    let machine = unconfigured(drop_in);
+    let (ended, _) = run(&machine, async |_| {
+        passed(100).await;
+        machine.files.bake("/etc/edgeboot/config.yaml", 0o600, b"role: king\n");
+    });
+    let error = ended.expect_err("it fails");
+    assert!(error.to_string().contains("/etc/edgeboot/config.yaml:1:7"), "{error}");
+}
+
+#[test]
+fn a_word_on_the_kernel_command_line_keeps_edgeboot_from_doing_anything() {
+    let machine = baked();
+    machine.files.bake("/proc/cmdline", 0o444, b"quiet edgeboot.disable\n");
+    let before = machine.files.tree();
+    let (ended, _) = run(&machine, async |_| ());
+    let ended = ended.expect("it is done");
+    assert_eq!(ended.result, RunResult::Unconfigured);
+    assert!(ended.message.contains("`edgeboot.disable` on the kernel command line"), "{}", ended.message);
+    assert_eq!(machine.files.tree(), before);
+    machine.files.bake("/proc/cmdline", 0o444, b"quiet edgeboot.disable edgeboot.disable=no\n");
+    assert_eq!(run(&machine, async |_| ()).0.expect("a node").result, RunResult::Ready);
 }

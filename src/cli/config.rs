@@ -92,7 +92,7 @@ fn as_text(judged: &Judged, of_files: bool) -> String {
     let mut parts: Vec<String> = judged.findings.iter().map(Finding::render).collect();
     parts.extend(judged.failed_sources.iter().map(|source| format!("error: {} could not be read: {}", source.origin, source.why)));
     match &judged.wish {
-        Some(Wish::Nothing { looked_for }) if count(&judged.findings, Level::Error) == 0 => {
+        Some(Wish::Nothing { looked_for, .. }) if count(&judged.findings, Level::Error) == 0 => {
             let places = if of_files { String::new() } else { format!("; looked for {}", looked_for.join(", ")) };
             parts.push(format!("nothing is wrong; as nobody says a `role`, no node is made of it{places}"));
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::node::Node;
 use crate::config::sources::Gathered;
+use crate::config::sources::kernel_command_line;
 use crate::config::sources::recorded::Recording;
 use crate::config::{self, Wish};
 use crate::engine::context::Context;
@@ -38,6 +39,10 @@ pub async fn enter(global: &Global, session: &Session, recording: &Recording) ->
     let root = &session.host.root;
     require_systemd(root)?;
     refuse_half_a_reset(root)?;
+    if kernel_command_line::is_disabled(root) {
+        let hint = "take it out there and boot again; nothing was recorded";
+        return Err(Error::host("making the machine a node").because(kernel_command_line::DISABLED).hint(hint));
+    }
     let placed = place_edgeboot(&session.host).await?;
     if placed.is_yes() {
         print_error(&format!("placed edgeboot at {PLACED_BINARY} and its units in /etc/systemd/system"));
@@ -88,7 +93,7 @@ fn prepare(session: &Session, told: &[Gathered]) -> Result<Box<PreparedNode>> {
         Prepared::Held => Err(Error::host("preparing the node")
             .because("a reset holds this machine")
             .hint("`edgeboot init` or `edgeboot join`, without --dry-run, makes it a node again")),
-        Prepared::Unconfigured(why) => Err(Error::config("preparing the node").because(why)),
+        Prepared::Unconfigured(why, _) => Err(Error::config("preparing the node").because(why)),
     }
 }
 

@@ -2,17 +2,19 @@
 //! edgeboot-reconcile.service and following it.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::sync::watch;
 
 use crate::config;
+use crate::config::sources::kernel_command_line;
 use crate::engine::ledger::Ledger;
 use crate::engine::plan::{Plan, is_within};
 use crate::engine::progress::RunResult;
 use crate::error::{Error, Kind, Result};
 use crate::host::lock::{self, Attempt};
-use crate::host::{Utf8Path, notify};
+use crate::host::{Deadline, Utf8Path, notify};
 use crate::k8s::names;
 use crate::phases;
 
@@ -34,6 +36,9 @@ const LOCAL: [&str; 7] = [
 
 /// How often a run follows a configuration that changes under it; then the 15-minute timer does.
 const ROUNDS: u32 = 5;
+
+/// How often a boot that waits for a configuration looks for one.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// `edgeboot reconcile`.
 #[derive(Debug, Args)]
@@ -125,27 +130,60 @@ impl Reconcile {
 /// while the unit runs that it would start.
 pub async fn converge(session: &Session, force: &[String], stop: watch::Receiver<bool>) -> Result<Ended> {
     let root = &session.host.root;
-    let mut said = config::gather(root, &[]);
+    if kernel_command_line::is_disabled(root) {
+        return Ok(Ended::without_work(kernel_command_line::DISABLED));
+    }
     let mut rounds = 1..=ROUNDS;
+    let mut wait: Option<Deadline> = None;
     loop {
+        let said = config::gather(root, &[]);
+        let ended = match once(session, force, stop.clone()).await {
+            Ok(Round::Ended(ended)) => Ok(ended),
+            Ok(Round::Missing(message, after)) => {
+                let deadline = wait.get_or_insert_with(|| Deadline::after(after, "a configuration"));
+                session.progress.await_configuration(&message);
+                await_configuration(deadline, &message, stop.clone()).await?;
+                continue;
+            }
+            Err(error) => Err(error),
+        };
         rounds.next();
-        let ended = once(session, force, stop.clone()).await;
-        let says = config::gather(root, &[]);
-        if says == said || rounds.is_empty() || *stop.borrow() {
+        if config::gather(root, &[]) == said || rounds.is_empty() || *stop.borrow() {
             return ended;
         }
         session.progress.say("the configuration has changed meanwhile; once more");
-        said = says;
     }
 }
 
-async fn once(session: &Session, force: &[String], stop: watch::Receiver<bool>) -> Result<Ended> {
+/// How one round of a run ended.
+enum Round {
+    /// It did.
+    Ended(Ended),
+    /// There is no configuration, and the boot is to wait for one so long: what was looked for.
+    Missing(String, Duration),
+}
+
+/// Waits a while for a configuration, as long as there is time. The places are looked at: a source may be one that tells of nothing.
+async fn await_configuration(deadline: &Deadline, message: &str, mut stop: watch::Receiver<bool>) -> Result<()> {
+    if deadline.passed() {
+        return Err(Error::config("waiting for a configuration, as `onMissing: {action: fail}` says")
+            .because(format!("{message}, for {} s", deadline.total().as_secs()))
+            .hint("give it one in any of these places; it is taken as soon as it is there"));
+    }
+    tokio::select! {
+        () = deadline.pause(LOOK_AGAIN) => Ok(()),
+        _ = stop.wait_for(|stopped| *stopped) => {
+            Err(Error::new(Kind::Transient, "waiting for a configuration").because("stopped by a signal"))
+        }
+    }
+}
+
+async fn once(session: &Session, force: &[String], stop: watch::Receiver<bool>) -> Result<Round> {
     let prepared = match session.prepare(&[], force)? {
         Prepared::Node(prepared) => prepared,
-        Prepared::Unconfigured(message) => return Ok(Ended::without_work(message)),
-        Prepared::Held => {
-            return Ok(Ended::without_work(HELD));
-        }
+        Prepared::Unconfigured(message, Some(after)) => return Ok(Round::Missing(message, after)),
+        Prepared::Unconfigured(message, None) => return Ok(Round::Ended(Ended::without_work(message))),
+        Prepared::Held => return Ok(Round::Ended(Ended::without_work(HELD))),
     };
     let (prepared, outcome) = session.converge(prepared, || session.prepare(&[], force), stop).await?;
     if outcome.interrupted {
@@ -154,11 +192,15 @@ async fn once(session: &Session, force: &[String], stop: watch::Receiver<bool>) 
     }
     let online = prepared.cx.host.net.interfaces().await.is_ok_and(|interfaces| !interfaces.default_routes.is_empty());
     let online = online && !prepared.cx.is_offline();
-    Ok(Ended { result: if online { RunResult::Ready } else { RunResult::Offline }, message: String::new() })
+    let result = if online { RunResult::Ready } else { RunResult::Offline };
+    Ok(Round::Ended(Ended { result, message: String::new() }))
 }
 
 async fn mend() -> Result<()> {
     let session = Session::open(|_| vec![Box::new(Journal)])?;
+    if kernel_command_line::is_disabled(&session.host.root) {
+        return Ok(());
+    }
     let Attempt::Taken(_lock) = lock::attempt(Utf8Path::new(names::LOCK), "edgeboot reconcile --local")? else { return Ok(()) };
     if let Some(refusal) = phases::identity::refusal(&session.host.root, &Ledger::load(&session.host.root)?.0.state())? {
         phases::identity::keep_kubelet(&session.host).await?;

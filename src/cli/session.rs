@@ -2,6 +2,7 @@
 //! how the end becomes a result that systemd and people understand.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -32,8 +33,8 @@ pub struct Session {
 /// What the configuration asks for, ready to run.
 #[derive(Debug)]
 pub enum Prepared {
-    /// There is no configuration yet: what was looked for.
-    Unconfigured(String),
+    /// There is no configuration yet: what was looked for, and how long a boot waits before it has failed, where it is to fail.
+    Unconfigured(String, Option<Duration>),
     /// `reset` holds the machine: nothing is built until `init` or `join`.
     Held,
     /// A node.
@@ -92,8 +93,10 @@ impl Session {
     pub fn prepare(&self, told: &[Gathered], force: &[String]) -> Result<Prepared> {
         let outcome = config::load(&self.host.root, told)?;
         let node = match outcome.wish {
-            Wish::Nothing { looked_for } => {
-                return Ok(Prepared::Unconfigured(format!("no configuration yet; looked for {}", looked_for.join(", "))));
+            Wish::Nothing { looked_for, fail_after } => {
+                let is_held = fail_after.is_some() && Ledger::load(&self.host.root)?.0.state().held;
+                let message = format!("no configuration yet; looked for {}", looked_for.join(", "));
+                return Ok(if is_held { Prepared::Held } else { Prepared::Unconfigured(message, fail_after) });
             }
             Wish::Node { node, .. } => *node,
         };

@@ -10,7 +10,7 @@ use super::fields::Fields;
 use super::findings::{At, Findings, Level};
 use super::kubeadm::AdmissionDocument;
 use super::node::{NetworkComponent, OnExistingNode, ReadyWhen, Role, RuntimeSource, Swap};
-use super::sources::secrets;
+use super::sources::{limits, secrets};
 use super::tree::Tree;
 use super::values;
 
@@ -39,7 +39,23 @@ pub struct NodeDocument {
     pub host: HostDocument,
     /// `readyWhen`.
     pub ready_when: Option<At<ReadyWhen>>,
+    /// `onMissing.action`.
+    pub on_missing: Option<At<OnMissing>>,
+    /// `onMissing.after`.
+    pub missing_after: Option<At<Duration>>,
 }
+
+/// What a machine does that nobody tells what it shall be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnMissing {
+    /// The unit is done; it is started again when a configuration appears.
+    Wait,
+    /// The boot waits for it, and has failed when none came in time.
+    Fail,
+}
+
+/// How long `onMissing: {action: fail}` waits.
+const MISSING_AFTER: Duration = Duration::from_secs(300);
 
 /// `NodeConfig.join`.
 #[derive(Debug, Default)]
@@ -68,6 +84,12 @@ pub struct HostDocument {
 }
 
 impl NodeDocument {
+    /// How long a configuration is waited for before the boot has failed, where it is to fail.
+    pub fn fail_after(&self) -> Option<Duration> {
+        let fails = self.on_missing.as_ref().is_some_and(|at| at.value == OnMissing::Fail);
+        fails.then(|| self.missing_after.as_ref().map_or(MISSING_AFTER, |at| at.value))
+    }
+
     /// Reads the document.
     pub fn read(tree: Option<&Tree>, findings: &Findings) -> NodeDocument {
         let Some(fields) = tree.and_then(|tree| Fields::of(tree, "", findings, Level::Error)) else {
@@ -97,8 +119,12 @@ impl NodeDocument {
             document.runtime_config = runtime.parsed("config", containerd_toml);
         });
         document.host = fields.section("host", host).map(|at| at.value).unwrap_or_default();
-        fields.later("sources", "limiting the sources");
-        fields.later("onMissing", "waiting for a configuration");
+        // Which sources are asked is decided while they are: here it is only judged.
+        fields.texts_parsed("sources", limits::name);
+        fields.section("onMissing", |missing| {
+            document.on_missing = missing.parsed("action", values::one_of(&[("wait", OnMissing::Wait), ("fail", OnMissing::Fail)]));
+            document.missing_after = missing.parsed("after", values::duration);
+        });
         fields.finish();
         document
     }

@@ -20,8 +20,7 @@ pub fn cluster(text: &str, origin: &str) -> Result<Cluster> {
     let document = ClusterDocument::read(tree, &findings);
     // Nothing is made up that the cluster does not say: it may have no pod subnet.
     let cluster = check::cluster::check(&document, NetworkComponent::None, names::API_SERVER_PORT, &findings);
-    let source =
-        SourceText { name: origin.to_owned(), text: String::new(), mode: None, numbered: true, when_readable: Level::Warning };
+    let source = SourceText { numbered: true, ..SourceText::of(origin.to_owned(), String::new()) };
     let errors: Vec<String> =
         findings.told(&[source]).iter().filter(|finding| finding.level == Level::Error).map(Finding::render).collect();
     match (errors.is_empty(), tree.is_some()) {

@@ -120,8 +120,24 @@ pub struct SourceText {
     pub mode: Option<u32>,
     /// Its lines have numbers; those of the command line have not.
     pub numbered: bool,
+    /// It stands on the kernel command line, which no mode protects.
+    pub is_public: bool,
     /// What to do when it holds a secret and others can read it: an error for files that stay, a warning for those given by hand.
     pub when_readable: Level,
+}
+
+impl SourceText {
+    /// A text whose lines have no numbers and which no mode protects: flags, words.
+    pub fn of(name: impl Into<String>, text: impl Into<String>) -> SourceText {
+        SourceText {
+            name: name.into(),
+            text: text.into(),
+            mode: None,
+            numbered: false,
+            is_public: false,
+            when_readable: Level::Warning,
+        }
+    }
 }
 
 impl fmt::Debug for SourceText {

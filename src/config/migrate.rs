@@ -4,7 +4,7 @@
 use crate::k8s::yaml;
 
 use super::fields::to_json;
-use super::findings::{Finding, Findings, Level, SourceId, SourceText};
+use super::findings::{Finding, Findings, SourceId, SourceText};
 use super::layer::{Layer, is_apart};
 use super::sources::Sort;
 use super::tree::Tree;
@@ -25,13 +25,14 @@ pub fn migrate(origin: &str, bytes: &[u8]) -> Migrated {
     let (apart, known): (Vec<Tree>, Vec<Tree>) = documents.into_iter().partition(is_apart);
     let mut texts = Layer::of(known, &findings).texts(&findings);
     texts.extend(apart.iter().map(|tree| yaml::text(&to_json(tree, &findings))));
-    let source = SourceText { name: origin.to_owned(), text: written, mode: None, numbered: true, when_readable: Level::Warning };
+    let source = SourceText { numbered: true, ..SourceText::of(origin.to_owned(), written) };
     Migrated { findings: findings.told(&[source]), text: texts.join("---\n") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::findings::Level;
 
     #[test]
     fn v1beta3_becomes_v1beta4_and_all_else_stays() {

@@ -18,6 +18,7 @@ pub mod tree;
 pub mod values;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::host::Root;
@@ -27,7 +28,7 @@ use findings::{Finding, Findings, Level, Place, SourceId, SourceText};
 use kubeadm::{ClusterDocument, InitDocument, JoinDocument};
 use layer::{Kind, Layer};
 use node::Node;
-use sources::{Found, Gathered, Sort};
+use sources::{Answer, Found, Gathered, Refusal, Sort};
 use tree::Value;
 
 /// What the sources wish.
@@ -57,6 +58,8 @@ pub enum Wish {
     Nothing {
         /// The places that were looked at.
         looked_for: Vec<String>,
+        /// How long one is waited for before the boot has failed, where an image says `onMissing: {action: fail}`.
+        fail_after: Option<Duration>,
     },
     /// It is to be a node.
     Node {
@@ -91,8 +94,9 @@ pub fn says_control_plane(gathered: &Gathered) -> bool {
 
 /// Asks every source.
 pub fn gather(root: &Root, told: &[Gathered]) -> Vec<Gathered> {
-    let asked = sources::TABLE.iter().filter(|source| told.is_empty() || source.name != sources::recorded::SOURCE.name);
-    let mut gathered: Vec<Gathered> = asked.flat_map(|source| (source.gather)(root)).collect();
+    let counts = |answer: &Answer| told.is_empty() || answer.source.name != sources::recorded::SOURCE.name;
+    let answers = sources::survey(root).into_iter().filter(counts);
+    let mut gathered: Vec<Gathered> = answers.flat_map(|answer| answer.gathered).collect();
     gathered.extend(told.iter().cloned());
     gathered
 }
@@ -122,8 +126,8 @@ pub struct Judged {
 /// Reads and checks what was gathered. The error is that a credential is gone, or that the disk cannot be read.
 pub fn judge(root: &Root, gathered: Vec<Gathered>) -> Result<Judged> {
     let findings = Findings::default();
-    let read = Stream::of(gathered, &findings);
-    let Stream { texts, mut layer, failed_sources } = read;
+    let looked_for = looked_for(&gathered);
+    let Stream { texts, mut layer, failed_sources } = Stream::of(gathered, &findings);
     let secrets = sources::secrets::resolve(root, &mut layer, &texts, &findings);
     // As in kubeadm, a machine that joins does not even look into what is for the one that founds.
     let founder = |kind| layer.get(kind).filter(|_| !layer.joins());
@@ -142,7 +146,7 @@ pub fn judge(root: &Root, gathered: Vec<Gathered>) -> Result<Judged> {
     }
     let wish = match node {
         check::Checked::Node(node) => Some(Wish::Node { node, dry_run, origins: origins(&layer, &texts) }),
-        check::Checked::Nothing => Some(Wish::Nothing { looked_for: looked_for() }),
+        check::Checked::Nothing => Some(Wish::Nothing { looked_for, fail_after: documents.node.fail_after() }),
         check::Checked::Wrong => None,
     };
     Ok(Judged { findings, wish, failed_sources })
@@ -161,33 +165,54 @@ impl Stream {
         let mut stream = Stream { texts: Vec::new(), layer: Layer::default(), failed_sources: Vec::new() };
         for Gathered { origin, found } in gathered {
             let source = SourceId(stream.texts.len());
+            let limits_too_late = matches!(found, Found::Bytes { sort: Sort::Credential | Sort::CommandLine, .. });
             let documents = match found {
-                Found::Absent => continue,
+                Found::Absent | Found::Skipped(_) => continue,
+                Found::Refused { text, refusals } => {
+                    for Refusal { place, message, help } in refusals {
+                        findings.error_with_help(Place { source, ..place }, message, help);
+                    }
+                    stream.texts.push(SourceText::of(origin, text));
+                    continue;
+                }
                 Found::Failed(why) => {
                     stream.failed_sources.push(FailedSource { origin, why });
                     continue;
                 }
                 Found::Documents { text, documents } => {
-                    stream.texts.push(SourceText {
-                        name: origin,
-                        text,
-                        mode: None,
-                        numbered: false,
-                        when_readable: Level::Warning,
-                    });
+                    stream.texts.push(SourceText::of(origin, text));
                     documents.into_iter().map(|tree| tree.moved_to(source)).collect()
                 }
                 Found::Bytes { bytes, mode, sort } => {
                     let text = String::from_utf8_lossy(&bytes).into_owned();
                     let documents = parse(source, &bytes, &text, sort, findings);
                     let when_readable = if sort == Sort::ByHand { Level::Warning } else { Level::Error };
-                    stream.texts.push(SourceText { name: origin, text, mode, numbered: true, when_readable });
+                    let is_public = sort == Sort::CommandLine;
+                    stream.texts.push(SourceText {
+                        mode,
+                        numbered: true,
+                        is_public,
+                        when_readable,
+                        ..SourceText::of(origin, text)
+                    });
                     documents
                 }
             };
-            stream.layer.lay(Layer::of(documents, findings));
+            let layer = Layer::of(documents, findings);
+            if limits_too_late {
+                refuse_limits(&layer, findings);
+            }
+            stream.layer.lay(layer);
         }
         stream
+    }
+}
+
+/// Which sources are asked cannot be said by one of those that are asked.
+fn refuse_limits(layer: &Layer, findings: &Findings) {
+    if let Some(said) = layer.get(Kind::Node).and_then(|node| node.at(&["sources"])) {
+        let help = "say it on disk, or by `edgeboot.source=` on the kernel command line";
+        findings.error_with_help(said.place, "`sources` limits which sources are asked, and this one was asked already", help);
     }
 }
 
@@ -210,8 +235,11 @@ fn parse(source: SourceId, bytes: &[u8], text: &str, sort: Sort, findings: &Find
     tree::parse(source, text, findings)
 }
 
-fn looked_for() -> Vec<String> {
-    sources::TABLE.iter().flat_map(|source| source.looks_for).map(|place| (*place).to_owned()).collect()
+/// The places of those sources that were asked.
+fn looked_for(gathered: &[Gathered]) -> Vec<String> {
+    let is_skipped = |name: &str| gathered.iter().any(|each| each.origin == name && matches!(each.found, Found::Skipped(_)));
+    let asked = sources::TABLE.iter().filter(|source| !is_skipped(source.name));
+    asked.flat_map(|source| source.looks_for).map(|place| (*place).to_owned()).collect()
 }
 
 /// Where each field was said.

@@ -187,6 +187,7 @@ impl Status {
             })
             .collect();
         match self.result {
+            RunResult::Running if self.phases.is_empty() => self.message.clone(),
             RunResult::Running => format!("{done}/{} {}", self.phases.len(), running.join(", ")),
             RunResult::Ready => format!("ready: node {} after {:.1} s", self.node, self.seconds),
             RunResult::Offline => format!("offline: node {} runs, the network or the API server cannot be reached", self.node),
@@ -246,6 +247,11 @@ impl Progress {
     pub fn name_node(&self, name: &str) {
         name.clone_into(&mut self.hub.lock().expect("no panic while it is held").status.node);
     }
+    /// There is no configuration yet, and this run waits for one.
+    pub fn await_configuration(&self, looked_for: &str) {
+        looked_for.clone_into(&mut self.hub.lock().expect("no panic while it is held").status.message);
+        self.tell(&Event::Tick);
+    }
     /// The picture right now.
     pub fn status(&self) -> Status {
         let hub = self.hub.lock().expect("no panic while it is held");
@@ -289,6 +295,7 @@ impl Hub {
                 // A run that goes again begins with a clean picture.
                 self.status.result = RunResult::Running;
                 self.status.error = None;
+                self.status.message.clear();
                 self.status.phases = ids.iter().map(|id| PhaseStatus::pending(*id)).collect();
             }
             Event::Started(id, _) => {

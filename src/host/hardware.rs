@@ -36,7 +36,7 @@ const PLACEHOLDERS: [&str; 16] = [
 ];
 
 /// Whether the hardware that shows is another machine's, who contains this one.
-fn is_container(root: &Root) -> Result<bool> {
+pub fn is_container(root: &Root) -> Result<bool> {
     root.exists(CONTAINER)
 }
 

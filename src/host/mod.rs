@@ -63,6 +63,10 @@ impl Deadline {
     pub fn reason(&self) -> &str {
         &self.reason
     }
+    /// How long it is in all.
+    pub fn total(&self) -> Duration {
+        self.total
+    }
     /// Whether it has passed.
     pub fn passed(&self) -> bool {
         tokio::time::Instant::now() >= self.at

@@ -3,15 +3,22 @@
 //! one row in [`TABLE`].
 
 pub mod command_line;
+pub mod credentials;
 pub mod disk;
+pub mod kernel_command_line;
+pub mod limits;
 pub mod recorded;
 pub mod secrets;
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use crate::host::Root;
 
+use super::findings::Place;
 use super::tree::Tree;
+
+use limits::Limits;
 
 /// A source: its name, what it looks for (for people), and how it looks.
 #[derive(Debug)]
@@ -25,7 +32,48 @@ pub struct Source {
 }
 
 /// All sources, low to high.
-pub const TABLE: &[&Source] = &[&disk::SOURCE, &recorded::SOURCE];
+pub const TABLE: &[&Source] = &[&disk::SOURCE, &credentials::SOURCE, &kernel_command_line::SOURCE, &recorded::SOURCE];
+
+/// What a source answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Which source.
+    pub source: &'static Source,
+    /// Its places, low to high.
+    pub gathered: Vec<Gathered>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Asks every source that is to be asked, low to high.
+pub fn survey(root: &Root) -> Vec<Answer> {
+    let by_command_line = Limits::of_command_line(root);
+    let mut limits = by_command_line.clone();
+    let mut answers = Vec::new();
+    for source in TABLE {
+        let begun = Instant::now();
+        let gathered = match limits.as_ref().and_then(|limits| limits.exclude(source)) {
+            Some(why) => source.skipped(root, why),
+            None => (source.gather)(root),
+        };
+        if source.name == disk::SOURCE.name && by_command_line.is_none() {
+            limits = Limits::of_disk(&gathered);
+        }
+        answers.push(Answer { source, gathered, took: begun.elapsed() });
+    }
+    answers
+}
+
+impl Source {
+    /// What it says where it is not to be asked: a wrong word on the kernel command line stays wrong.
+    fn skipped(&self, root: &Root, why: String) -> Vec<Gathered> {
+        let mut gathered = vec![Gathered { origin: self.name.to_owned(), found: Found::Skipped(why) }];
+        if self.name == kernel_command_line::SOURCE.name {
+            gathered.extend(kernel_command_line::refused(root));
+        }
+        gathered
+    }
+}
 
 /// What one place answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +107,26 @@ pub enum Found {
     Absent,
     /// It could not be told whether there is something.
     Failed(String),
+    /// It was not asked, and why.
+    Skipped(String),
+    /// Something that is no document, and what is wrong with it.
+    Refused {
+        /// A text whose lines the refusals' places refer to.
+        text: String,
+        /// What is wrong, one by one.
+        refusals: Vec<Refusal>,
+    },
+}
+
+/// Why something is refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// Where; in source 0 until it is gathered.
+    pub place: Place,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it; may be empty.
+    pub help: String,
 }
 
 impl fmt::Debug for Found {
@@ -69,6 +137,8 @@ impl fmt::Debug for Found {
             Found::Documents { documents, .. } => write!(f, "{} documents", documents.len()),
             Found::Absent => f.write_str("absent"),
             Found::Failed(why) => write!(f, "failed: {why}"),
+            Found::Skipped(why) => write!(f, "skipped: {why}"),
+            Found::Refused { refusals, .. } => write!(f, "{} refusals", refusals.len()),
         }
     }
 }
@@ -82,6 +152,10 @@ pub enum Sort {
     DropIn,
     /// Given by hand on the command line: that others can read a secret in it is a warning only.
     ByHand,
+    /// A credential of systemd's.
+    Credential,
+    /// From the kernel command line, which every process can read.
+    CommandLine,
 }
 
 /// Reads a file: found, absent or failed.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::Root;
 use crate::k8s::names;
 
-use super::mode_of;
+use super::{credentials, kernel_command_line, mode_of};
 
 /// The three forms of a secret: by value, by reference, by file.
 #[derive(Debug)]
@@ -52,17 +52,6 @@ pub const OF_JOIN: &[(Kind, &[&str], &Forms)] = &[
 
 /// The scheme of a reference.
 const CREDENTIAL: &str = "credential:";
-/// Where systemd puts the credentials of edgeboot's units (systemd.exec(5), `$CREDENTIALS_DIRECTORY`), as long as one of them runs; and
-/// where it takes them from, for those who ask from a shell.
-const SYSTEMD_CREDENTIALS: [&str; 6] = [
-    "/run/credentials/edgeboot.service",
-    "/run/credentials/edgeboot-reconcile.service",
-    "/run/credentials/edgeboot-mend.service",
-    "/run/credentials/@system",
-    "/etc/credstore",
-    "/run/credstore",
-];
-
 /// Whether a secret can do without its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Needed {
@@ -173,9 +162,7 @@ impl Desk<'_> {
 
     /// The file of a credential: systemd's, else edgeboot's own. One of systemd's that cannot be read is another unit's.
     fn path_of(&self, name: &str) -> String {
-        let of_systemd = SYSTEMD_CREDENTIALS.iter().map(|folder| format!("{folder}/{name}"));
-        let found = of_systemd.into_iter().find(|path| matches!(self.root.read(path), Ok(Some(_))));
-        found.unwrap_or_else(|| format!("{}/{name}", names::CREDENTIALS_DIR))
+        credentials::find(self.root, name).unwrap_or_else(|| format!("{}/{name}", names::CREDENTIALS_DIR))
     }
 }
 
@@ -206,6 +193,11 @@ fn named(reference: &str) -> Option<&str> {
 fn judge_readers(place: Place, what: &str, sources: &[SourceText], findings: &Findings) {
     let Some(source) = sources.get(place.source.0) else { return };
     let Some(mode) = source.mode.filter(|mode| mode & 0o077 != 0) else { return };
+    if source.is_public {
+        let message = format!("the kernel command line holds a secret (`{what}`), and every process can read it");
+        findings.error_with_help(place, message, kernel_command_line::SECRET_HELP);
+        return;
+    }
     let message = format!("{} holds a secret (`{what}`) and others can read it (mode {mode:04o})", source.name);
     let level: Level = source.when_readable;
     findings.note(level, place, message, format!("chmod 0600 {}", source.name));
