@@ -22,7 +22,7 @@ const PROMOTE: &str = "/v3/cluster/member/promote";
 /// A learner answers this one, too; nobody is answered before the member has published itself.
 const STATUS: &str = "/v3/maintenance/status";
 /// A member whose publication came back answers within milliseconds.
-const ANSWER: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_millis(500);
 /// The kubelet takes a second or two to start a pod again. Whoever is slower is promoted all the same.
 const START: Duration = Duration::from_secs(20);
 
