@@ -867,6 +867,7 @@ fn every_example_is_good() {
         let machine = Machine::with(&[
             ("/etc/edgeboot/config.yaml", text.as_str()),
             ("/var/lib/edgeboot/credentials/join-token", TOKEN),
+            ("/sys/class/dmi/id/product_serial", "SN-4711"),
             ("/run/credentials/edgeboot.service/edgeboot.token", TOKEN),
             ("/run/credentials/edgeboot.service/edgeboot.certificate-key", key.as_str()),
         ]);

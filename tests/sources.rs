@@ -2,7 +2,9 @@
 //! which of them are asked.
 
 use base64::Engine as _;
-use edgeboot::config::{Outcome, Wish, gather, judge, load};
+use edgeboot::config::node::{Auto, Swap};
+use edgeboot::config::sources::{Found, Gathered, Sort};
+use edgeboot::config::{Outcome, Wish, gather, judge, load, record};
 use edgeboot::error::{Kind, Result};
 use edgeboot::host::Root;
 use tempfile::TempDir;
@@ -217,4 +219,84 @@ fn only_the_sources_that_are_named_are_asked() {
     assert!(refused(&[(on_disk, "sources: [dsik]\n")]).contains("`sources`: `dsik` is none of"));
     let error = refused(&[(&credential, "role: controlPlane\nsources: [disk]\n")]);
     assert!(error.contains("`sources` limits which sources are asked, and this one was asked already"), "{error}");
+}
+
+/// What a machine tells of itself.
+const MACHINE: [(&str, &str); 5] = [
+    ("/etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
+    ("/sys/class/dmi/id/product_serial", "SN-4711\n"),
+    ("/sys/class/net/eth0/address", "52:54:00:12:34:56\n"),
+    ("/proc/sys/kernel/hostname", "box\n"),
+    ("/run/credentials/edgeboot.service/edgeboot.site", "north\n"),
+];
+
+#[test]
+fn a_text_is_completed_from_the_machine_in_our_kind_and_in_kubeadms() {
+    let text = "role: controlPlane
+package: /srv/${machine.id}
+---
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: InitConfiguration
+nodeRegistration:
+  name: edge-${dmi.serial}-${instance.id:-0}
+  kubeletExtraArgs: [{name: node-labels, value: 'site=${credential:edgeboot.site},mac=${mac:eth0},host=${hostname:-none},x=$${y}'}]
+---
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+clusterDomain: ${hostname}
+";
+    let files = [&MACHINE[..], &[("/etc/edgeboot/config.yaml", text)]].concat();
+    let Wish::Node { node, .. } = outcome(&files).expect("good").wish else { panic!("no role") };
+    assert_eq!(node.package, "/srv/0123456789abcdef0123456789abcdef");
+    assert_eq!(node.registration.name, Auto::Set("edge-sn-4711-0".to_owned()));
+    assert_eq!(node.registration.kubelet_extra_args[0].value, "site=north,mac=52:54:00:12:34:56,host=box,x=${y}");
+    assert_eq!(node.kubelet_configuration["clusterDomain"], "${hostname}", "what is passed through is not edgeboot's");
+}
+
+#[test]
+fn what_this_machine_does_not_tell_is_an_error_at_its_place() {
+    let text = "role: controlPlane\npackage: /srv/${instance.id}/${mac:eth1}/${dmi.serial}\n";
+    let files = [("/etc/edgeboot/config.yaml", text), ("/proc/sys/kernel/hostname", "box\n")];
+    let error = refused(&files);
+    for said in [
+        "error: `${instance.id}` has no value here: no cloud's metadata is asked in this version of edgeboot\n  --> /etc/edgeboot/config.yaml:2:10\n",
+        "error: `${mac:eth1}` has no value here: there is no such interface",
+        "error: `${dmi.serial}` has no value here: the firmware tells none",
+    ] {
+        assert!(error.contains(said), "{said}\n{error}");
+    }
+}
+
+#[test]
+fn what_came_from_a_credential_is_no_secret_of_the_file_and_in_no_finding() {
+    let hash = format!("sha256:{}", "0a".repeat(32));
+    let text = format!(
+        "role: worker\njoin: {{endpoints: [a.example], token: '${{credential:edgeboot.token}}', caCertHashes: ['{hash}']}}\n"
+    );
+    let machine = tree(&[("/run/credentials/edgeboot.service/edgeboot.token", TOKEN)]);
+    let _ = machine.root.put("/etc/edgeboot/config.yaml", 0o644, text.as_bytes()).expect("placed");
+    assert!(load(&machine.root, &[]).is_ok(), "the file itself may be read by all");
+    let wrong = "role: controlPlane\npackage: ${credential:edgeboot.token}\n";
+    let _ = machine.root.put("/etc/edgeboot/config.yaml", 0o644, wrong.as_bytes()).expect("placed");
+    let error = load(&machine.root, &[]).expect_err("no path").to_string();
+    assert!(error.contains("`package`: `<redacted>` is not an absolute path"), "{error}");
+    assert!(!error.contains("0123456789abcdef"), "{error}");
+}
+
+#[test]
+fn the_record_keeps_what_was_written_and_not_what_it_meant_here() {
+    let text = "role: controlPlane\nhost: {swap: off}\nuploadCerts: yes\npackage: /srv/${hostname}\n---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\n\
+         bootstrapTokens: [{token: '${credential:edgeboot.token}'}]\n";
+    let machine = tree(&[("/run/credentials/edgeboot.service/edgeboot.token", TOKEN), ("/proc/sys/kernel/hostname", "box\n")]);
+    let told = Gathered {
+        origin: "told".to_owned(),
+        found: Found::Bytes { bytes: text.as_bytes().to_vec(), mode: None, sort: Sort::ByHand },
+    };
+    let recording = record(&machine.root, std::slice::from_ref(&told)).expect("recorded");
+    let _ = machine.root.put_groups(&recording.groups).expect("placed");
+    let wish = machine.root.read_text("/var/lib/edgeboot/recorded/wish.yaml").expect("read").expect("there");
+    assert!(wish.contains("/srv/${hostname}") && !wish.contains("0123456789abcdef"), "{wish}");
+    let Wish::Node { node, .. } = load(&machine.root, &[]).expect("good").wish else { panic!("no role") };
+    assert_eq!((node.package.as_str(), node.bootstrap_tokens[0].token.expose().as_str()), ("/srv/box", TOKEN));
+    assert_eq!((node.host.swap, node.upload_certs), (Swap::Off, true), "a bare `off` stays a text, a bare `yes` a boolean");
 }

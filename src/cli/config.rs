@@ -4,6 +4,8 @@
 mod images;
 mod migrate;
 mod print;
+mod schema;
+mod show;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -24,6 +26,17 @@ pub enum ConfigCommand {
     /// at its next boot. Exit code 78 when something is wrong.
     #[command(after_help = "Example:\n  edgeboot config check examples/single-node.yaml")]
     Check(Check),
+    /// Shows what all sources together say, without the secrets; of FILEs when some are named.
+    #[command(after_help = "Example:\n  edgeboot config show --origin\n  edgeboot config show --effective examples/worker.yaml")]
+    Show(show::Show),
+    /// Prints the JSON Schema of configurations, for editors.
+    #[command(
+        after_help = "Example:\n  edgeboot config schema > edgeboot.json; sed -i '1i # yaml-language-server: $schema=edgeboot.json' config.yaml"
+    )]
+    Schema,
+    /// Explains a field of NodeConfig: what it takes, its default, what it means, an example. Without a FIELD, all of them in a line each.
+    #[command(after_help = "Example:\n  edgeboot config explain join.tokenFrom")]
+    Explain(schema::Explain),
     /// Prints the defaults.
     #[command(subcommand)]
     Print(print::Print),
@@ -50,6 +63,9 @@ impl ConfigCommand {
     pub fn run(&self, global: &Global) -> Result<()> {
         let check = match self {
             ConfigCommand::Check(check) => check,
+            ConfigCommand::Show(command) => return command.run(global),
+            ConfigCommand::Schema => return schema::print_schema(global),
+            ConfigCommand::Explain(command) => return command.run(global),
             ConfigCommand::Print(command) => return command.run(global),
             ConfigCommand::Images(command) => return command.run(global),
             ConfigCommand::Migrate(command) => return command.run(),
@@ -66,11 +82,15 @@ impl ConfigCommand {
 impl Check {
     /// Everything that can be said about the files, or about this machine's configuration.
     pub fn judged(&self, root: &Root) -> Result<Judged> {
-        let gathered: Vec<Gathered> = match self.files.as_slice() {
-            [] => gather(root, &[]),
-            files => files.iter().map(|path| by_hand(root, path)).collect::<Result<_>>()?,
-        };
-        judge(root, gathered)
+        judge(root, asked(root, &self.files)?)
+    }
+}
+
+/// What the files say, or this machine's sources when there are none.
+fn asked(root: &Root, files: &[String]) -> Result<Vec<Gathered>> {
+    match files {
+        [] => Ok(gather(root, &[])),
+        files => files.iter().map(|path| by_hand(root, path)).collect(),
     }
 }
 

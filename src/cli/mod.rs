@@ -20,6 +20,7 @@ pub mod preflight;
 pub mod reconcile;
 pub mod reset;
 pub mod session;
+pub mod source;
 pub mod status;
 mod table;
 pub mod token;
@@ -134,6 +135,9 @@ pub enum Command {
     /// Checks, prints and migrates configurations.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Tells where this machine looks for what it shall be.
+    #[command(subcommand)]
+    Source(source::SourceCommand),
     /// Says how the last run stands or ended, phase by phase.
     #[command(after_help = "Example:\n  edgeboot status -o json | jq .result")]
     Status(status::StatusCommand),
@@ -175,6 +179,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Join(command) => return command.run(&global).await,
         Command::Reset(command) => return command.run(&global).await,
         Command::Config(command) => command.run(&global),
+        Command::Source(command) => command.run(&global),
         Command::Status(command) => return command.run(&global).await,
         Command::Package(command) => command.run(&global),
         Command::Token(command) => command.run(&global).await,

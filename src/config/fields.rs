@@ -44,6 +44,12 @@ impl<'a> Fields<'a> {
 
     /// The field as it stands, when it is said.
     pub fn raw(&self, name: &'static str) -> Option<&'a Tree> {
+        #[cfg(test)]
+        ASKED.with_borrow_mut(|asked| asked.insert(self.path(name)));
+        self.field(name)
+    }
+
+    fn field(&self, name: &'static str) -> Option<&'a Tree> {
         self.asked.borrow_mut().push(name);
         self.tree.field(name).filter(|tree| tree.value != Value::Null)
     }
@@ -167,7 +173,7 @@ impl<'a> Fields<'a> {
 
     /// A field that exists in other versions of edgeboot.
     pub fn later(&self, name: &'static str, what: &str) {
-        if self.raw(name).is_some() {
+        if self.field(name).is_some() {
             self.findings
                 .error(self.key_place(name), format!("`{}`: {what} is not part of this version of edgeboot", self.path(name)));
         }
@@ -236,6 +242,20 @@ impl<'a> Fields<'a> {
         let message = format!("`{written}` is octal to old YAML and decimal to new YAML");
         self.findings.error_with_help(tree.place, message, "write it without the leading zero, or in quotes");
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The paths that were asked for.
+    static ASKED: RefCell<std::collections::BTreeSet<String>> = RefCell::default();
+}
+
+/// What `read` reads, and the fields it asks for.
+#[cfg(test)]
+pub fn asked<T>(read: impl FnOnce() -> T) -> (T, std::collections::BTreeSet<String>) {
+    ASKED.take();
+    let value = read();
+    (value, ASKED.take())
 }
 
 /// A tree as JSON, for what is passed through. Bare `yes`, `on` and the like are booleans, as to kubeadm.

@@ -87,6 +87,15 @@ impl Finding {
         if self.line == 0 { self.origin.clone() } else { format!("{}:{}:{}", self.origin, self.line, self.column) }
     }
 
+    /// Takes a secret out of what is said.
+    pub fn hide(&mut self, secret: &str) {
+        for text in [&mut self.message, &mut self.help] {
+            if text.contains(secret) {
+                *text = text.replace(secret, REDACTED);
+            }
+        }
+    }
+
     /// As a person reads it, in the way of rustc.
     pub fn render(&self) -> String {
         let mut text = format!("{}: {}\n  --> {}", self.level.word(), self.message, self.location());
@@ -212,7 +221,8 @@ impl Note {
 
 /// Words that make a line's value a secret.
 const SECRET_WORDS: [&str; 4] = ["token", "key", "secret", "password"];
-const REDACTED: &str = "<redacted>";
+/// What is shown in place of a secret.
+pub const REDACTED: &str = "<redacted>";
 
 /// The line as it may be shown, and the caret's column and length in it.
 fn shown(line: &str, column: usize, length: usize) -> (String, (usize, usize)) {
@@ -243,13 +253,18 @@ fn secret_starts(line: &str) -> Option<usize> {
     .filter(|from| !line[*from..].trim().is_empty())
 }
 
+/// A text of several lines as it may be shown.
+pub fn without_secrets(text: &str) -> String {
+    text.lines().map(|line| shown(line, 1, 1).0 + "\n").collect()
+}
+
 fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
     line.split([' ', '"', '\'', ',', '[', ']', '{', '}', '='])
         .map(move |word| (word.as_ptr() as usize - line.as_ptr() as usize, word))
 }
 
 /// A bootstrap token or a 32 byte key in hexadecimal.
-fn looks_secret(word: &str) -> bool {
+pub fn looks_secret(word: &str) -> bool {
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     let token = word.split_once('.').is_some_and(|(id, secret)| id.len() == 6 && secret.len() == 16 && plain(id) && plain(secret));
     token || (word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit()))

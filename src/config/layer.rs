@@ -8,6 +8,7 @@ use super::fields::to_json;
 use super::findings::{Findings, Place, did_you_mean};
 use super::forms;
 use super::kubeadm;
+use super::schema;
 use super::tree::{Key, Tree, Value};
 
 /// The kinds of documents that a stream may hold.
@@ -50,6 +51,14 @@ impl Kind {
     /// Its name.
     pub fn name(self) -> &'static str {
         self.row().3
+    }
+    /// The kind of that name.
+    pub fn named(name: &str) -> Option<Kind> {
+        KINDS.iter().find(|row| row.3 == name).map(|row| row.0)
+    }
+    /// The names of all kinds.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        KINDS.iter().map(|row| row.3)
     }
     fn row(self) -> &'static KindRow {
         KINDS.iter().find(|row| row.0 == self).expect("every kind has a row")
@@ -97,6 +106,9 @@ impl Layer {
     pub fn texts(&self, findings: &Findings) -> Vec<String> {
         let text = |(kind, tree): &(Kind, Tree)| {
             let mut tree = tree.clone();
+            if *kind == Kind::Node {
+                schema::quote_texts(&mut tree);
+            }
             tree.set("apiVersion", Tree::text(tree.place, kind.api_version()));
             tree.set("kind", Tree::text(tree.place, kind.name()));
             yaml::text(&to_json(&tree, findings))

@@ -11,8 +11,11 @@ pub mod kubeadm;
 pub mod layer;
 pub mod migrate;
 pub mod node;
+pub mod placeholders;
 #[cfg(test)]
 pub mod sample;
+pub mod schema;
+pub mod shown;
 pub mod sources;
 pub mod tree;
 pub mod values;
@@ -28,8 +31,13 @@ use findings::{Finding, Findings, Level, Place, SourceId, SourceText};
 use kubeadm::{ClusterDocument, InitDocument, JoinDocument};
 use layer::{Kind, Layer};
 use node::Node;
+use placeholders::{Hidden, Which};
+use secrecy::ExposeSecret as _;
+use shown::Shown;
 use sources::{Answer, Found, Gathered, Refusal, Sort};
-use tree::Value;
+
+/// Shorter values of credentials are no secrets; to take them out of a finding would take the finding apart.
+const LEAST_SECRET: usize = 4;
 
 /// What the sources wish.
 #[derive(Debug)]
@@ -82,7 +90,9 @@ pub fn load(root: &Root, told: &[Gathered]) -> Result<Outcome> {
 pub fn record(root: &Root, told: &[Gathered]) -> Result<sources::recorded::Recording> {
     let findings = Findings::default();
     let mut stream = Stream::of(told.to_vec(), &findings);
-    sources::secrets::resolve(root, &mut stream.layer, &stream.texts, &findings)?;
+    let ask = |name: placeholders::Name<'_>| sources::facts::tell(root, name);
+    let hidden = placeholders::fill_layer(&mut stream.layer, Which::Secrets, &ask, &findings);
+    sources::secrets::resolve(root, &mut stream.layer, &stream.texts, &hidden, &findings)?;
     Ok(sources::recorded::record(&stream.layer))
 }
 
@@ -125,31 +135,63 @@ pub struct Judged {
 
 /// Reads and checks what was gathered. The error is that a credential is gone, or that the disk cannot be read.
 pub fn judge(root: &Root, gathered: Vec<Gathered>) -> Result<Judged> {
-    let findings = Findings::default();
-    let looked_for = looked_for(&gathered);
-    let Stream { texts, mut layer, failed_sources } = Stream::of(gathered, &findings);
-    let secrets = sources::secrets::resolve(root, &mut layer, &texts, &findings);
-    // As in kubeadm, a machine that joins does not even look into what is for the one that founds.
-    let founder = |kind| layer.get(kind).filter(|_| !layer.joins());
-    let documents = check::Documents {
-        node: NodeDocument::read(layer.get(Kind::Node), &findings),
-        init: InitDocument::read(founder(Kind::Init), &findings),
-        cluster: ClusterDocument::read(founder(Kind::Cluster), &findings),
-        join: JoinDocument::read(layer.get(Kind::Join), &findings),
-        layer: &layer,
-    };
-    let node = check::check(&documents, &findings);
-    let dry_run = documents.machine().dry_run.as_ref().is_some_and(|at| at.value);
-    let findings = findings.told(&texts);
-    if findings.iter().all(|finding| finding.level != Level::Error) {
-        secrets?;
+    Understood::of(root, gathered).judge(root)
+}
+
+/// What was gathered, for people: every document as it was said, without its secrets, and what can be said about it.
+pub fn show(root: &Root, gathered: Vec<Gathered>) -> Result<(Shown, Judged)> {
+    let understood = Understood::of(root, gathered);
+    let shown = Shown::of(&understood.stream.layer, &understood.stream.texts, &understood.hidden);
+    Ok((shown, understood.judge(root)?))
+}
+
+/// What was gathered, laid over each other and completed from the machine.
+struct Understood {
+    looked_for: Vec<String>,
+    stream: Stream,
+    hidden: Hidden,
+    findings: Findings,
+}
+
+impl Understood {
+    fn of(root: &Root, gathered: Vec<Gathered>) -> Understood {
+        let findings = Findings::default();
+        let looked_for = looked_for(&gathered);
+        let mut stream = Stream::of(gathered, &findings);
+        let ask = |name: placeholders::Name<'_>| sources::facts::tell(root, name);
+        let hidden = placeholders::fill_layer(&mut stream.layer, Which::All, &ask, &findings);
+        Understood { looked_for, stream, hidden, findings }
     }
-    let wish = match node {
-        check::Checked::Node(node) => Some(Wish::Node { node, dry_run, origins: origins(&layer, &texts) }),
-        check::Checked::Nothing => Some(Wish::Nothing { looked_for, fail_after: documents.node.fail_after() }),
-        check::Checked::Wrong => None,
-    };
-    Ok(Judged { findings, wish, failed_sources })
+
+    fn judge(self, root: &Root) -> Result<Judged> {
+        let Understood { looked_for, stream: Stream { texts, mut layer, failed_sources }, hidden, findings } = self;
+        let secrets = sources::secrets::resolve(root, &mut layer, &texts, &hidden, &findings);
+        // As in kubeadm, a machine that joins does not even look into what is for the one that founds.
+        let founder = |kind| layer.get(kind).filter(|_| !layer.joins());
+        let documents = check::Documents {
+            node: NodeDocument::read(layer.get(Kind::Node), &findings),
+            init: InitDocument::read(founder(Kind::Init), &findings),
+            cluster: ClusterDocument::read(founder(Kind::Cluster), &findings),
+            join: JoinDocument::read(layer.get(Kind::Join), &findings),
+            layer: &layer,
+        };
+        let node = check::check(&documents, &findings);
+        let dry_run = documents.machine().dry_run.as_ref().is_some_and(|at| at.value);
+        let mut findings = findings.told(&texts);
+        for value in &hidden.values {
+            let value = value.expose_secret();
+            findings.iter_mut().filter(|_| value.len() >= LEAST_SECRET).for_each(|finding| finding.hide(value));
+        }
+        if findings.iter().all(|finding| finding.level != Level::Error) {
+            secrets?;
+        }
+        let wish = match node {
+            check::Checked::Node(node) => Some(Wish::Node { node, dry_run, origins: shown::origins(&layer, &texts) }),
+            check::Checked::Nothing => Some(Wish::Nothing { looked_for, fail_after: documents.node.fail_after() }),
+            check::Checked::Wrong => None,
+        };
+        Ok(Judged { findings, wish, failed_sources })
+    }
 }
 
 /// All sources laid over each other.
@@ -240,31 +282,6 @@ fn looked_for(gathered: &[Gathered]) -> Vec<String> {
     let is_skipped = |name: &str| gathered.iter().any(|each| each.origin == name && matches!(each.found, Found::Skipped(_)));
     let asked = sources::TABLE.iter().filter(|source| !is_skipped(source.name));
     asked.flat_map(|source| source.looks_for).map(|place| (*place).to_owned()).collect()
-}
-
-/// Where each field was said.
-fn origins(layer: &Layer, texts: &[SourceText]) -> BTreeMap<String, String> {
-    let mut origins = BTreeMap::new();
-    for (kind, tree) in layer.documents() {
-        note_origins(tree, kind.name(), texts, &mut origins);
-    }
-    origins
-}
-
-fn note_origins(tree: &tree::Tree, path: &str, texts: &[SourceText], origins: &mut BTreeMap<String, String>) {
-    if let Value::Map(fields) = &tree.value {
-        for (key, value) in fields {
-            note_origins(value, &format!("{path}.{}", key.name), texts, origins);
-        }
-        return;
-    }
-    let Place { source, line, column, .. } = tree.place;
-    let origin = match texts.get(source.0) {
-        Some(text) if text.numbered => format!("{}:{line}:{column}", text.name),
-        Some(text) => text.name.clone(),
-        None => return,
-    };
-    origins.insert(path.to_owned(), origin);
 }
 
 /// One error that tells all findings.

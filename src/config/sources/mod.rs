@@ -5,6 +5,7 @@
 pub mod command_line;
 pub mod credentials;
 pub mod disk;
+pub mod facts;
 pub mod kernel_command_line;
 pub mod limits;
 pub mod recorded;

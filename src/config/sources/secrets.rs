@@ -7,6 +7,7 @@ use crate::config::fields::Fields;
 use crate::config::findings::{At, Findings, Level, Place, SourceText};
 use crate::config::layer::{Kind, Layer};
 use crate::config::node::Secret;
+use crate::config::placeholders::Hidden;
 use crate::config::tree::{Tree, Value};
 use crate::error::{Error, Result};
 use crate::host::Root;
@@ -50,6 +51,17 @@ pub const OF_JOIN: &[(Kind, &[&str], &Forms)] = &[
     (Kind::Join, &["controlPlane"], &CERTIFICATE_KEY),
 ];
 
+/// Whether a field of this name holds a secret.
+pub fn is_secret(field: &str) -> bool {
+    [&TOKEN, &TLS_BOOTSTRAP_TOKEN, &CERTIFICATE_KEY].iter().any(|forms| forms.value == field)
+}
+
+/// Whether a field of this name holds a secret or says where it is.
+pub fn is_form(field: &str) -> bool {
+    let forms = [&TOKEN, &TLS_BOOTSTRAP_TOKEN, &CERTIFICATE_KEY];
+    forms.iter().any(|forms| [forms.value, forms.reference, forms.file].contains(&field))
+}
+
 /// The scheme of a reference.
 const CREDENTIAL: &str = "credential:";
 /// Whether a secret can do without its file.
@@ -65,12 +77,14 @@ enum Needed {
 struct Desk<'a> {
     root: &'a Root,
     sources: &'a [SourceText],
+    /// What came from credentials stands in no file.
+    hidden: &'a Hidden,
     findings: &'a Findings,
 }
 
 /// Puts the secrets of a layer in their places. The error is that a credential which is needed is gone.
-pub fn resolve(root: &Root, layer: &mut Layer, sources: &[SourceText], findings: &Findings) -> Result<()> {
-    let desk = Desk { root, sources, findings };
+pub fn resolve(root: &Root, layer: &mut Layer, sources: &[SourceText], hidden: &Hidden, findings: &Findings) -> Result<()> {
+    let desk = Desk { root, sources, hidden, findings };
     if layer.joins() {
         return resolve_join(&desk, layer);
     }
@@ -115,7 +129,7 @@ pub fn read<T>(
 impl Desk<'_> {
     fn put(&self, owner: &mut Tree, forms: &Forms, needed: Needed) -> Result<()> {
         let by_value = owner.field(forms.value).filter(|tree| tree.value != Value::Null).map(|tree| tree.place);
-        if let Some(place) = by_value {
+        if let Some(place) = by_value.filter(|place| !self.hidden.places.contains(place)) {
             judge_readers(place, forms.value, self.sources, self.findings);
         }
         let (reference, file) = (owner.field(forms.reference).cloned(), owner.field(forms.file).cloned());
