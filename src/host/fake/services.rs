@@ -18,6 +18,7 @@ use super::{FakeFiles, Fuse, linux};
 use crate::error::{Error, Result};
 use crate::host::api::object_name;
 use crate::host::clock::{Clock, Timestamp};
+use crate::host::containers::BLOBS;
 use crate::host::http::Http;
 use crate::host::net::{Address, DefaultRoute, Interfaces, Listener, Net};
 use crate::host::root::{Files as _, Utf8Path, Utf8PathBuf};
@@ -39,6 +40,8 @@ struct Running {
 #[derive(Debug, Default)]
 struct Stored {
     images: BTreeMap<String, (String, bool)>,
+    /// Digests in the content store's records.
+    blobs: BTreeSet<String>,
     objects: BTreeMap<String, Value>,
     version: u64,
 }
@@ -326,6 +329,9 @@ impl Systemd for Services {
         if let Err(why) = linux::run(&self.files, unit) {
             lock(&self.running).active.remove(unit);
             return Err(Error::host(format!("starting {unit}")).because(why));
+        }
+        if unit == "containerd.service" {
+            self.files.bake_folder(BLOBS);
         }
         self.settle();
         Ok(Changed::Yes)
