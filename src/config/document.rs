@@ -71,6 +71,8 @@ pub struct JoiningDocument {
 /// `NodeConfig.host`.
 #[derive(Debug, Default)]
 pub struct HostDocument {
+    /// `hostname`.
+    pub hostname: Option<At<String>>,
     /// `modules`.
     pub modules: Vec<String>,
     /// `sysctls`.
@@ -156,6 +158,7 @@ fn containerd_toml(text: &str) -> Result<String, String> {
 
 fn host(host: &Fields<'_>) -> HostDocument {
     let mut document = HostDocument {
+        hostname: host.parsed("hostname", values::host_name),
         modules: host.texts_parsed("modules", module).map(|at| at.value).unwrap_or_default(),
         swap: host.parsed("swap", values::one_of(&[("keep", Swap::Keep), ("off", Swap::Off)])),
         ..HostDocument::default()
@@ -174,7 +177,6 @@ fn host(host: &Fields<'_>) -> HostDocument {
         document.time_wait = time.parsed("wait", values::duration);
         document.time_offline = time.flag("offline");
     });
-    host.later("hostname", "setting the host's name");
     host.later("files", "placing files");
     host.later("hooks", "hooks");
     document

@@ -145,6 +145,9 @@ pub struct TimePolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostWish {
+    /// The machine's name, and the node's unless that is said; as it is where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// More kernel modules.
     pub modules: Vec<String>,
     /// More sysctls.

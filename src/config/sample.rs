@@ -41,6 +41,7 @@ pub fn control_plane() -> Node {
         network: NetworkComponent::Bridge,
         runtime: Runtime { source: RuntimeSource::Package, config: String::new() },
         host: HostWish {
+            hostname: None,
             modules: vec![],
             sysctls: BTreeMap::new(),
             swap: Swap::Keep,

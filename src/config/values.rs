@@ -111,6 +111,19 @@ pub fn node_name(text: &str) -> Result<String, String> {
     Ok(name)
 }
 
+/// The longest name that Linux has for a machine (`HOST_NAME_MAX`).
+const HOST_NAME_MAX: usize = 64;
+
+/// A machine's name as it is written; a node's name can be made from it.
+pub fn host_name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    node_name(name)?;
+    if name.len() > HOST_NAME_MAX {
+        return Err(format!("`{name}` is longer than the {HOST_NAME_MAX} letters that Linux has for a machine's name"));
+    }
+    Ok(name.to_owned())
+}
+
 /// A name or address in a certificate; a wildcard may stand for the first part of a name.
 pub fn certificate_name(text: &str) -> Result<String, String> {
     let lower = text.to_lowercase();
@@ -303,6 +316,10 @@ mod tests {
     #[test]
     fn names_follow_rfc_1123() {
         assert_eq!(node_name(" Edge-1.Example.com "), Ok("edge-1.example.com".to_owned()));
+        assert_eq!(host_name(" Edge-1.Example.com "), Ok("Edge-1.Example.com".to_owned()));
+        for wrong in ["localhost", "a_b", "", &"a".repeat(65)] {
+            assert!(host_name(wrong).is_err(), "{wrong}");
+        }
         for wrong in ["", "a_b", "-a", "a-", "a..b", "localhost", "localhost.localdomain"] {
             assert!(node_name(wrong).is_err(), "{wrong}");
         }

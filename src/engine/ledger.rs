@@ -379,11 +379,12 @@ impl Memory {
     fn note(&mut self, phase: PhaseId, effect: Effect) {
         let effects = &mut self.state.phases.entry(phase.0.to_owned()).or_default().effects;
         let subject = effect.subject();
-        match effects.iter_mut().find(|noted| noted.subject() == subject) {
+        match (effects.iter_mut().find(|noted| noted.subject() == subject), effect) {
             // What was there before the first time is what `reset` goes back to.
-            Some(Effect::Sysctl { .. } | Effect::Unit { .. }) => {}
-            Some(noted) => *noted = effect,
-            None => effects.push(effect),
+            (Some(Effect::Sysctl { .. } | Effect::Unit { .. }), _) => {}
+            (Some(Effect::Hostname { ours, .. }), Effect::Hostname { ours: wished, .. }) => *ours = wished,
+            (Some(noted), effect) => *noted = effect,
+            (None, effect) => effects.push(effect),
         }
     }
 

@@ -197,6 +197,13 @@ pub enum Effect {
         /// Its value before.
         prior: String,
     },
+    /// The machine was named.
+    Hostname {
+        /// The name that is ours.
+        ours: String,
+        /// The one before; empty where there was none.
+        prior: String,
+    },
     /// Something was mounted.
     Mount {
         /// Where.
@@ -231,6 +238,7 @@ impl Effect {
             Effect::Dir { path } => format!("dir {path}"),
             Effect::Unit { name, .. } => format!("unit {name}"),
             Effect::Sysctl { key, .. } => format!("sysctl {key}"),
+            Effect::Hostname { .. } => "hostname".to_owned(),
             Effect::Mount { path } => format!("mount {path}"),
             Effect::Image { name, .. } => format!("image {name}"),
             Effect::Object { object, .. } => format!("object {object}"),

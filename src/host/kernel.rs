@@ -23,6 +23,9 @@ const TRACES: &[(&str, &str)] = &[
     ("ip_vs", "/proc/net/ip_vs"),
 ];
 
+/// hostname(5).
+const STATIC_HOSTNAME: &str = "/etc/hostname";
+
 /// How a kernel feature is present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Module {
@@ -58,6 +61,21 @@ pub fn release(root: &Root) -> Result<String> {
 /// The machine's name as the kernel has it.
 pub fn hostname(root: &Root) -> Result<String> {
     Ok(text(root, "/proc/sys/kernel/hostname")?.trim().to_owned())
+}
+
+/// The name that systemd gives the machine at each boot (hostname(5)); empty where there is none.
+pub fn static_hostname(root: &Root) -> Result<String> {
+    let text = text(root, STATIC_HOSTNAME)?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.next().unwrap_or_default().to_owned())
+}
+
+/// Makes that name outlast a power cut.
+pub fn flush_static_hostname(root: &Root) -> Result<()> {
+    if root.exists(STATIC_HOSTNAME)? {
+        root.sync(STATIC_HOSTNAME)?;
+    }
+    root.sync_dir("/etc")
 }
 
 /// The user this process acts as; `None` where /proc does not say.

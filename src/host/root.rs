@@ -56,6 +56,22 @@ pub struct Space {
     pub read_only: bool,
 }
 
+/// A flag of umount2(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnmountFlag {
+    /// Also where the other side does not answer.
+    Force,
+    /// From sight now, and away when nobody uses it any more.
+    Detach,
+    /// Only what was not used since the last time this was said.
+    Expire,
+    /// Not where a link leads.
+    NoFollow,
+}
+
+/// How edgeboot takes a mount away, unless it is told otherwise.
+pub const GENTLY: &[UnmountFlag] = &[UnmountFlag::Detach, UnmountFlag::NoFollow];
+
 /// A file that is being read; a package that is one tar is read by seeking to its entries.
 pub trait ReadFile: Read + Seek + Send {}
 
@@ -106,8 +122,8 @@ pub trait Files: Send + Sync + std::fmt::Debug {
     fn sync_batch(&self, files: Vec<Box<dyn WriteFile>>) -> io::Result<()> {
         files.into_iter().try_for_each(|mut file| file.sync())
     }
-    /// Takes the uppermost mount at a path away, also while it is used; what is no mount point is `InvalidInput`.
-    fn unmount(&self, path: &Utf8Path) -> io::Result<()>;
+    /// Takes the uppermost mount at a path away; what is no mount point is `InvalidInput`.
+    fn unmount(&self, path: &Utf8Path, how: &[UnmountFlag]) -> io::Result<()>;
     /// What is left there.
     fn space(&self, path: &Utf8Path) -> io::Result<Space>;
 }

@@ -1,6 +1,7 @@
 //! The host: kernel modules, sysctls and swap as Kubernetes needs them. Our files say it for every later boot; the loading and setting
 //! is done by systemd's own units, since a sandboxed edgeboot may do neither, and what came of it is read back from the kernel.
 
+mod hostname;
 mod modules;
 mod swap;
 mod sysctls;
@@ -16,6 +17,8 @@ use crate::error::Result;
 use crate::host::Deadline;
 
 use super::preflight::PREFLIGHT;
+
+pub use hostname::Hostname;
 
 /// The phase `host`.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use crate::engine::file::File;
 use crate::engine::phase::{Action, Change, Disruption, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
 use crate::engine::state::Effect;
 use crate::error::Result;
-use crate::host::Deadline;
 use crate::host::systemd::UnitStatus;
+use crate::host::{Deadline, kernel};
 use crate::k8s::kubelet_config::{RESOLVED_UNIT, flags_env, instance_config, joined_kubelet_config, node_kubelet_config};
 use crate::k8s::{names, units, yaml};
 
@@ -64,10 +64,14 @@ async fn files(cx: &Context) -> Result<Vec<File>> {
     Ok(files.into_iter().map(|file| file.disrupting(Disruption::Kubelet)).collect())
 }
 
-/// The host's name as the kubelet reads it: without white space, in lower case.
+/// The host's name as the kubelet reads it: without white space, in lower case. One that this run sets is not seen here: the units have
+/// a name of their own (`ProtectHostname=`).
 fn host_name(cx: &Context) -> Result<String> {
-    let name = cx.host.root.read_text("/proc/sys/kernel/hostname")?.unwrap_or_default();
-    Ok(name.trim().to_lowercase())
+    let name = match &cx.node.host.hostname {
+        Some(wished) => wished.clone(),
+        None => kernel::hostname(&cx.host.root)?,
+    };
+    Ok(name.to_lowercase())
 }
 
 /// What is to be done about the unit once its files are right.

@@ -44,6 +44,7 @@ pub fn table() -> Vec<Box<dyn Phase>> {
         Box::new(network::Network),
         Box::new(package::Package),
         Box::new(preflight::Preflight),
+        Box::new(host::Hostname),
         Box::new(host::Host),
         Box::new(runtime::Runtime),
         Box::new(join::Discovery),

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::config::node::{Auto, Node, Role};
 use crate::engine::context::Context;
-use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
+use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Kept, Phase, PhaseId, Subject};
 use crate::error::{Error, Kind, Result};
 use crate::host::net::{Address, Interfaces};
 use crate::host::{Deadline, Root, kernel};
@@ -60,20 +60,21 @@ impl Phase for Network {
     fn fingerprint(&self, inputs: &Inputs<'_>) -> Fingerprint {
         let node = inputs.node;
         Fingerprint::of(&(
-            (&node.registration.name, &node.advertise_address, &inputs.facts.node_name, &inputs.facts.advertise_address),
+            (&node.registration.name, &node.host.hostname, &node.advertise_address),
+            (&inputs.facts.node_name, &inputs.facts.advertise_address),
             (node.role, node.cluster.service_subnets.first()),
         ))
     }
 
     async fn inspect(&self, cx: &Context) -> Result<Drift> {
-        learn_name(cx)?;
-        let Some(wanted) = wanted(cx)? else { return Ok(Drift::none()) };
+        let name = learn_name(cx)?;
+        let Some(wanted) = wanted(cx)? else { return Ok(name) };
         let interfaces = cx.host.net.interfaces().await?;
         if learn_address(cx, wanted, &interfaces) {
-            return Ok(Drift::none());
+            return Ok(name);
         }
         let change = Change::new(Subject::Fact("the advertise address".to_owned()), Action::Await);
-        Ok(Drift::one(change.because(wanted.reason())))
+        Ok(Drift::one(change.because(wanted.reason())).and(name))
     }
 
     async fn apply(&self, cx: &Context) -> Result<()> {
@@ -190,18 +191,35 @@ fn advertised(root: &Root) -> Result<Option<IpAddr>> {
     Ok(endpoint.and_then(|endpoint| Some(endpoint.parse::<SocketAddr>().ok()?.ip())))
 }
 
-/// Learns the node's name, unless the configuration says it.
-fn learn_name(cx: &Context) -> Result<()> {
-    let known = cx.facts().node_name;
-    let name = match (cx.node.registration.name.clone(), known) {
-        (Auto::Set(name), _) | (Auto::Auto, Some(name)) => name,
-        (Auto::Auto, None) => match registered(&cx.host.root)? {
-            Some(name) => name,
-            None => host_name(&kernel::hostname(&cx.host.root)?)?,
+/// Learns the node's name: as the configuration says it, as it was when the node was made, or as the machine is, or is to be, called.
+fn learn_name(cx: &Context) -> Result<Drift> {
+    let wished = cx.node.host.hostname.as_deref().map(host_name).transpose()?;
+    let name = match &cx.node.registration.name {
+        Auto::Set(name) => name.clone(),
+        Auto::Auto => match (standing_name(cx, wished.is_some())?, &wished) {
+            (Some(name), _) => name,
+            (None, Some(wished)) => wished.clone(),
+            (None, None) => host_name(&kernel::hostname(&cx.host.root)?)?,
         },
     };
+    let is_kept = cx.node.registration.name == Auto::Auto && wished.as_ref().is_some_and(|wished| *wished != name);
+    let kept = is_kept.then(|| Kept {
+        subject: Subject::Fact("the node's name".to_owned()),
+        difference: format!(
+            "the cluster knows this node as '{name}', also when the machine is called '{}'; `edgeboot reset` and joining anew change it",
+            wished.unwrap_or_default()
+        ),
+    });
     cx.learn(|facts| facts.node_name = Some(name));
-    Ok(())
+    Ok(Drift { kept: kept.into_iter().collect(), ..Drift::none() })
+}
+
+/// The name that this node has already. One that only the machine's name was made, and that no cluster knows, gives way to a wish.
+fn standing_name(cx: &Context, gives_way: bool) -> Result<Option<String>> {
+    match cx.facts().node_name.filter(|_| !gives_way || cx.ledger.cluster().is_some()) {
+        Some(name) => Ok(Some(name)),
+        None => registered(&cx.host.root),
+    }
 }
 
 /// The name this node is registered under, when the state was lost: its client certificate says it.

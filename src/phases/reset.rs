@@ -16,6 +16,7 @@ use crate::engine::phase::{Kept, PhaseId, Subject};
 use crate::engine::progress::{Event, Progress};
 use crate::engine::state::{Record, SCHEMA, State};
 use crate::error::{Error, Result};
+use crate::host::root::UnmountFlag;
 use crate::host::{Host, Utf8PathBuf, kernel};
 use crate::k8s::names;
 use crate::phases::identity;
@@ -50,6 +51,8 @@ pub struct Options {
     pub certificates_dir: Option<Utf8PathBuf>,
     /// The CRI socket, without `unix://`.
     pub cri_socket: Option<Utf8PathBuf>,
+    /// How what is mounted below the kubelet's folder is taken away; empty: as edgeboot does it.
+    pub unmount_flags: Vec<UnmountFlag>,
     /// Empties /etc/kubernetes/tmp.
     pub cleanup_tmp_dir: bool,
     /// The kubeconfig by which the Node is deleted.
@@ -171,7 +174,7 @@ impl Reset {
     }
 
     fn preflight(&self) -> Result<()> {
-        let ignored = self.options.ignore_preflight_errors.iter().any(|name| name == IS_ROOT || name == "all");
+        let ignored = self.options.ignore_preflight_errors.iter().any(|name| name.eq_ignore_ascii_case(IS_ROOT) || name == "all");
         match kernel::effective_user(&self.host.root)? {
             Some(user) if user != 0 && !ignored => Err(Error::host("resetting the machine")
                 .because(format!("it needs root, and this is user {user} ({IS_ROOT})"))

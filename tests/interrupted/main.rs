@@ -6,6 +6,7 @@ mod copied;
 #[path = "../memory/mod.rs"]
 mod memory;
 mod moved;
+mod named;
 mod reset;
 mod worker;
 

@@ -260,6 +260,7 @@ fn timeouts(machine: &MachineDocument) -> Timeouts {
 
 fn host(node: &NodeDocument) -> HostWish {
     HostWish {
+        hostname: node.host.hostname.as_ref().map(|at| at.value.clone()),
         modules: node.host.modules.clone(),
         sysctls: node.host.sysctls.clone(),
         swap: node.host.swap.as_ref().map_or(Swap::Keep, |at| at.value),

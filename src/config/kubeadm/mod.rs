@@ -4,6 +4,7 @@
 
 mod cluster;
 mod join;
+mod reset;
 mod v1beta3;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use super::values;
 
 pub use cluster::{ClusterDocument, ExternalEtcdDocument, LocalEtcdDocument};
 pub use join::{AdmissionDocument, JoinDocument};
+pub use reset::ResetDocument;
 pub use v1beta3::from_v1beta3;
 
 /// `InitConfiguration`.

@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::Fuse;
-use crate::host::root::{FileType, Files, Metadata, ReadFile, Space, Utf8Path, Utf8PathBuf, WriteFile};
+use crate::host::root::{FileType, Files, Metadata, ReadFile, Space, UnmountFlag, Utf8Path, Utf8PathBuf, WriteFile};
 
 /// What a power cut leaves of what was not flushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -411,7 +411,7 @@ impl Files for FakeFiles {
         }
         Ok(())
     }
-    fn unmount(&self, path: &Utf8Path) -> io::Result<()> {
+    fn unmount(&self, path: &Utf8Path, _how: &[UnmountFlag]) -> io::Result<()> {
         let table = Utf8Path::new("/proc/self/mounts");
         let lines = String::from_utf8_lossy(&self.read(table)?.unwrap_or_default()).into_owned();
         let is_it = |line: &&str| line.split(' ').nth(1) == Some(path.as_str());

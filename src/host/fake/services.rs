@@ -187,6 +187,7 @@ impl Services {
     /// Power on: enabled units start.
     pub(super) fn boot(&self) {
         *lock(&self.running) = Running::default();
+        self.name_kernel();
         let folder = Utf8Path::new("/etc/systemd/system/multi-user.target.wants");
         for unit in self.files.list(folder).ok().flatten().unwrap_or_default() {
             let mut running = lock(&self.running);
@@ -234,6 +235,21 @@ impl Services {
         let name = self.files.read(Utf8Path::new("/etc/hostname")).ok().flatten();
         String::from_utf8_lossy(&name.unwrap_or_default()).trim().to_owned()
     }
+    /// systemd and hostnamed tell the kernel the machine's name.
+    fn name_kernel(&self) {
+        let (path, name) = ("/proc/sys/kernel/hostname", format!("{}\n", self.host_name()));
+        let there = self.files.read(Utf8Path::new(path)).ok().flatten().unwrap_or_default();
+        if name.len() > 1 && there != name.as_bytes() {
+            self.files.bake(path, 0o644, name.as_bytes());
+        }
+    }
+    /// What the kubelet calls itself: the machine's name, unless a flag says another.
+    fn node_name(&self) -> String {
+        let flags = self.files.read(Utf8Path::new("/var/lib/kubelet/kubeadm-flags.env")).ok().flatten().unwrap_or_default();
+        let flags = String::from_utf8_lossy(&flags).into_owned();
+        let named = flags.split("--hostname-override=").nth(1).and_then(|rest| rest.split([' ', '"', '\n']).next());
+        named.map_or_else(|| self.host_name().to_lowercase(), str::to_owned)
+    }
     /// The cluster on another machine answers at this URL only.
     pub fn move_to(&self, server: &str) {
         if let Some(elsewhere) = lock(&self.elsewhere).as_mut() {
@@ -258,7 +274,7 @@ impl Services {
             let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
             stored.objects.entry(format!("Namespace {namespace}")).or_insert(object);
         }
-        let name = self.host_name();
+        let name = self.node_name();
         let node = json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": { "name": name, "labels": {}, "resourceVersion": "1" },
@@ -372,6 +388,24 @@ impl Systemd for Services {
     }
     async fn journal(&self, _unit: &str, _lines: u32) -> Vec<String> {
         Vec::new()
+    }
+    async fn set_static_hostname(&self, name: &str) -> Result<()> {
+        self.wrote(format!("SetStaticHostname {name}"))?;
+        // hostnamed replaces the file as a whole, and does not flush it.
+        let (path, new) = (Utf8Path::new("/etc/hostname"), Utf8Path::new("/etc/.#hostname"));
+        let replace = || {
+            if name.is_empty() {
+                return self.files.remove_file(path);
+            }
+            if self.files.metadata(new)?.is_some() {
+                self.files.remove_file(new)?;
+            }
+            std::io::Write::write_all(&mut self.files.create(new, 0o644)?, format!("{name}\n").as_bytes())?;
+            self.files.rename(new, path)
+        };
+        replace().map_err(|error| down(&error))?;
+        self.name_kernel();
+        Ok(())
     }
     async fn set_environment(&self, assignments: &[String]) -> Result<Changed> {
         self.alive()?;

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
-use super::{FileType, Files, Metadata, ReadFile, Space, WriteFile, is_absent};
+use super::{FileType, Files, Metadata, ReadFile, Space, UnmountFlag, WriteFile, is_absent};
 use crate::error::{IoContext, Result};
 
 /// Links that are followed in one path; the kernel's own bound.
@@ -256,8 +256,14 @@ impl Files for Tree {
         })
     }
 
-    fn unmount(&self, path: &Utf8Path) -> io::Result<()> {
-        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+    fn unmount(&self, path: &Utf8Path, how: &[UnmountFlag]) -> io::Result<()> {
+        let flag = |flag: &UnmountFlag| match flag {
+            UnmountFlag::Force => MntFlags::MNT_FORCE,
+            UnmountFlag::Detach => MntFlags::MNT_DETACH,
+            UnmountFlag::Expire => MntFlags::MNT_EXPIRE,
+            UnmountFlag::NoFollow => MntFlags::UMOUNT_NOFOLLOW,
+        };
+        let flags = how.iter().map(flag).collect();
         Ok(umount2(self.at.join(relative(path)).as_std_path(), flags)?)
     }
 

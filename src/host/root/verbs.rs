@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::{FileType, Root, Utf8Path, is_absent};
+use super::{FileType, Root, UnmountFlag, Utf8Path, is_absent};
 use crate::error::{Error, IoContext, Result};
 use crate::host::Changed;
 use crate::k8s::names;
@@ -111,10 +111,10 @@ impl Root {
         self.sync_parent(path)?;
         Ok(Changed::Yes)
     }
-    /// Takes the uppermost mount at a path away, also while it is used; nothing to do where nothing is mounted.
-    pub fn unmount(&self, path: impl AsRef<Utf8Path>) -> Result<Changed> {
+    /// Takes the uppermost mount at a path away; nothing to do where nothing is mounted.
+    pub fn unmount(&self, path: impl AsRef<Utf8Path>, how: &[UnmountFlag]) -> Result<Changed> {
         let path = path.as_ref();
-        match self.files.unmount(path) {
+        match self.files.unmount(path, how) {
             // EINVAL: it was taken away through a shared peer, as kubeadm has seen it.
             Err(error) if is_absent(&error) || error.kind() == io::ErrorKind::InvalidInput => Ok(Changed::No),
             done => done.doing(|| format!("unmounting {path}")).map(|()| Changed::Yes),

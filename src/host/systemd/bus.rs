@@ -21,6 +21,10 @@ pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
 pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
+/// systemd-hostnamed's name on the bus and its interface, and its object.
+const HOSTNAMED: &str = "org.freedesktop.hostname1";
+const HOSTNAMED_PATH: &str = "/org/freedesktop/hostname1";
+
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 /// There when systemd has booted the machine: sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
@@ -84,15 +88,32 @@ impl Bus {
     {
         let mut patience = Patience::new();
         loop {
-            let tried = match self.connection().await {
-                Ok(connection) => connection.call_method(Some(SYSTEMD), path, Some(interface), member, body).await,
-                Err(error) => Err(error),
-            };
-            match tried {
+            match self.call_once(SYSTEMD, path, interface, member, body).await {
                 Err(error) if passes(&error) && patience.pause().await => {}
                 result => return result,
             }
         }
+    }
+
+    /// The same of systemd-hostnamed, whom the bus starts for it. Where it is not installed, no patience helps.
+    pub(super) async fn hostnamed<B>(&self, member: &str, body: &B) -> zbus::Result<Message>
+    where
+        B: Serialize + DynamicType + Sync,
+    {
+        let mut patience = Patience::new();
+        loop {
+            match self.call_once(HOSTNAMED, HOSTNAMED_PATH, HOSTNAMED, member, body).await {
+                Err(error) if passes(&error) && !is_not_installed(&error) && patience.pause().await => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn call_once<B>(&self, service: &str, path: &str, interface: &str, member: &str, body: &B) -> zbus::Result<Message>
+    where
+        B: Serialize + DynamicType + Sync,
+    {
+        self.connection().await?.call_method(Some(service), path, Some(interface), member, body).await
     }
 
     /// One call of the manager.
@@ -171,6 +192,11 @@ pub(super) fn passes(error: &zbus::Error) -> bool {
         ),
         _ => false,
     }
+}
+
+/// Whether the bus knows of nobody who could be started for a call.
+pub(super) fn is_not_installed(error: &zbus::Error) -> bool {
+    matches!(error, zbus::Error::FDO(error) if matches!(**error, fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_)))
 }
 
 /// What a failed call means to a person.

@@ -187,6 +187,22 @@ impl Systemd for Machine {
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
 
+    async fn set_static_hostname(&self, name: &str) -> Result<()> {
+        let nobody_is_asked = false;
+        let set = self.bus.hostnamed("SetStaticHostname", &(name, nobody_is_asked)).await;
+        let doing = || format!("naming the machine '{name}'");
+        set.map(drop).map_err(|error| match &error {
+            unknown if bus::is_not_installed(unknown) => Error::host(doing())
+                .because("systemd-hostnamed, which does it, is not on this machine")
+                .hint("install it (it comes with systemd), or name the machine in the image's /etc/hostname and leave `host.hostname` out"),
+            zbus::Error::MethodError(..) => Error::host(doing()).because(error).hint(
+                "`hostnamectl set-hostname` as root says the same; where /etc cannot be written, name the machine in the image's \
+                 /etc/hostname and leave `host.hostname` out",
+            ),
+            _ => bus::failure(doing(), "systemd-hostnamed.service", error),
+        })
+    }
+
     async fn set_environment(&self, assignments: &[String]) -> Result<Changed> {
         let failure = |error| bus::failure("setting the environment of units", "", error);
         let reply = self.bus.call(MANAGER_PATH, "org.freedesktop.DBus.Properties", "Get", &(MANAGER, "Environment")).await;

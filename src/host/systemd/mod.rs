@@ -73,6 +73,8 @@ pub trait Systemd: Send + Sync + std::fmt::Debug {
     async fn journal(&self, unit: &str, lines: u32) -> Vec<String>;
     /// Environment variables for every unit started from now on (`Manager.SetEnvironment`), as `NAME=value`.
     async fn set_environment(&self, assignments: &[String]) -> Result<Changed>;
+    /// Names the machine, now and at each boot (systemd-hostnamed's `SetStaticHostname`); an empty name takes it away.
+    async fn set_static_hostname(&self, name: &str) -> Result<()>;
 }
 
 /// The machine's own.

@@ -157,6 +157,19 @@ async fn answer(connection: &Connection, call: &Message, fake: &Shared) -> bool 
                 connection.reply(&header, &()).await.expect("a reply");
             }
         }
+        "SetStaticHostname" => {
+            let (name, asks): (String, bool) = call.body().deserialize().expect("a name and whether to ask");
+            assert!(!asks && header.destination().is_some_and(|to| to.as_str() == "org.freedesktop.hostname1"));
+            let refusal = match name.as_str() {
+                "nobody" => Some("org.freedesktop.DBus.Error.ServiceUnknown"),
+                "read-only" => Some("System.Error.EROFS"),
+                _ => None,
+            };
+            match refusal {
+                Some(refusal) => connection.reply_error(&header, refusal, &"refused").await.expect("a reply"),
+                None => connection.reply(&header, &()).await.expect("a reply"),
+            }
+        }
         _ => connection.reply(&header, &()).await.expect("a reply"),
     }
     true
@@ -380,4 +393,16 @@ async fn a_status_has_everything_in_two_calls() {
 fn a_unit_name_becomes_an_object_path() {
     assert_eq!(unit_path("systemd-sysctl.service"), "/org/freedesktop/systemd1/unit/systemd_2dsysctl_2eservice");
     assert_eq!(unit_path("7a.mount"), "/org/freedesktop/systemd1/unit/_37a_2emount");
+}
+
+#[tokio::test]
+async fn a_name_that_hostnamed_cannot_set_says_why_at_once() {
+    let fake = Fake::new("inactive", &[]);
+    machine_with(&fake).set_static_hostname("edge-7").await.expect("named");
+    for (name, why) in [("nobody", "not on this machine"), ("read-only", "EROFS")] {
+        let error = machine_with(&fake).set_static_hostname(name).await.expect_err(name);
+        assert_eq!(error.kind(), Kind::Host);
+        assert!(error.to_string().contains(why) && error.remedy().is_some_and(|hint| hint.contains("/etc/hostname")), "{error}");
+    }
+    assert_eq!(calls(&fake, "SetStaticHostname"), 3, "a refusal was asked for again");
 }

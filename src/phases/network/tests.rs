@@ -139,6 +139,33 @@ fn names_that_all_machines_share_are_refused_with_the_remedy() {
     assert_eq!(host_name("Edge-01.Example.COM\n").expect("a name"), "edge-01.example.com");
 }
 
+#[tokio::test]
+async fn a_wished_hostname_is_the_nodes_name_until_a_cluster_knows_another() {
+    // The registration's name and the fact, where there are such, and whether there is a cluster; the name, and whether it is kept
+    // against the wish.
+    for (registration, fact, has_cluster, expected, kept) in [
+        ("", "", false, "edge-7", false),
+        ("", "box", false, "edge-7", false),
+        ("", "box", true, "box", true),
+        ("", "edge-7", true, "edge-7", false),
+        ("node-9", "", false, "node-9", false),
+        ("node-9", "box", true, "node-9", false),
+    ] {
+        let told = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let cx = context(&named("box"), |node| {
+            node.host.hostname = Some("Edge-7".to_owned());
+            node.registration.name = told(registration).map_or(Auto::Auto, Auto::Set);
+        });
+        cx.learn(|facts| facts.node_name = told(fact));
+        if has_cluster {
+            cx.ledger.set_cluster(crate::engine::state::ClusterIdentity { ca_cert_hash: "sha256:0".to_owned() });
+        }
+        let drift = Network.inspect(&cx).await.expect("looked");
+        let found = (cx.node_name().expect("learned"), !drift.kept.is_empty());
+        assert_eq!(found, (expected.to_owned(), kept), "{registration} {fact}");
+    }
+}
+
 /// A network whose address comes with the first event.
 #[derive(Debug)]
 struct Late;

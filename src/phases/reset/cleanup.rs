@@ -12,6 +12,7 @@ use crate::engine::progress::Progress;
 use crate::error::{Error, Result};
 use crate::host::containers::Socket;
 use crate::host::kernel::{self, plain_value, sysctl_path};
+use crate::host::root::GENTLY;
 use crate::host::{Deadline, Root, Utf8Path, Utf8PathBuf};
 use crate::k8s::{names, units};
 
@@ -36,6 +37,7 @@ pub(super) async fn clean(reset: &Reset, progress: &Progress) -> Result<Vec<Kept
     unmount(reset, &work).await?;
     kept.extend(network::clear(reset, progress).await?);
     kept.extend(set_back(&reset.host.root, &work.sysctls)?);
+    kept.extend(name_again(reset, &work).await?);
     let root = reset.host.root.clone();
     reset.host.blocking(move || remove_files(&root, &work)).await?;
     reset.host.systemd.reload().await?;
@@ -120,10 +122,12 @@ fn socket(reset: &Reset) -> Result<Socket> {
 /// Takes away what is mounted below the kubelet's folder: secrets, and volumes whose content is not to be deleted with it.
 async fn unmount(reset: &Reset, work: &Work) -> Result<()> {
     let (root, ours) = (reset.host.root.clone(), work.mounts.clone());
+    let told = reset.options.unmount_flags.clone();
+    let how = if told.is_empty() { GENTLY.to_vec() } else { told };
     let work = move || {
         let folder = root.read_link(names::KUBELET_DIR)?.unwrap_or_else(|| names::KUBELET_DIR.into());
         for path in to_unmount(&kernel::mounts(&root)?, &folder, &ours) {
-            let _ = root.unmount(&path)?;
+            let _ = root.unmount(&path, &how)?;
         }
         match to_unmount(&kernel::mounts(&root)?, &folder, &ours).first() {
             None => Ok(()),
@@ -159,6 +163,16 @@ fn set_back(root: &Root, sysctls: &[(String, String)]) -> Result<Vec<Kept>> {
         }
     }
     Ok(kept)
+}
+
+/// Gives the machine the name back that it had.
+async fn name_again(reset: &Reset, work: &Work) -> Result<Option<Kept>> {
+    let Some(prior) = &work.hostname else { return Ok(None) };
+    if let Err(error) = reset.host.systemd.set_static_hostname(prior).await {
+        return Ok(Some(left(Subject::Other("hostname".to_owned()), format!("{error}; it was '{prior}'"))));
+    }
+    let root = reset.host.root.clone();
+    reset.host.blocking(move || kernel::flush_static_hostname(&root)).await.map(|()| None)
 }
 
 /// All files at the end, when nothing uses them any more.

@@ -13,7 +13,7 @@ use crate::engine::phase::{Kept, Subject};
 use crate::engine::state::{Before, Effect, State};
 use crate::error::Result;
 use crate::host::root::FileType;
-use crate::host::{Root, Utf8Path, Utf8PathBuf};
+use crate::host::{Root, Utf8Path, Utf8PathBuf, kernel};
 use crate::k8s::{names, units};
 
 /// The kubeconfigs that kubeadm's reset deletes (`cmd/phases/reset/cleanupnode.go`).
@@ -99,6 +99,8 @@ pub struct Work {
     pub units: Vec<String>,
     /// Sysctls and their values of before.
     pub sysctls: Vec<(String, String)>,
+    /// The machine's name of before.
+    pub hostname: Option<String>,
     /// Mounts of ours, besides those below the kubelet's folder.
     pub mounts: Vec<Utf8PathBuf>,
     /// Files that are put back.
@@ -183,6 +185,14 @@ fn undo(root: &Root, effect: &Effect, work: &mut Work) -> Result<()> {
         Effect::Dir { path } => work.clear.push(path.clone()),
         Effect::Unit { name, was_enabled: false } => work.units.push(name.clone()),
         Effect::Sysctl { key, prior } => work.sysctls.push((key.clone(), prior.clone())),
+        Effect::Hostname { ours, prior } => match kernel::static_hostname(root)? {
+            now if now == *ours => work.hostname = Some(prior.clone()),
+            now if now == *prior => {}
+            now => {
+                let subject = Subject::Other("hostname".to_owned());
+                work.left.push(left(subject, format!("set to '{now}' by somebody else; it was '{prior}'")));
+            }
+        },
         Effect::Mount { path } => work.mounts.push(path.clone()),
         // Images stay as the packages do; objects and members are the cluster's.
         Effect::Unit { was_enabled: true, .. } | Effect::Image { .. } | Effect::Object { .. } | Effect::Member { .. } => {}
@@ -342,6 +352,7 @@ impl Work {
         let mut lines: Vec<String> = self.units.iter().map(|unit| format!("stop and disable {unit}")).collect();
         lines.extend(self.mounts.iter().map(|path| format!("unmount {path}")));
         lines.extend(self.sysctls.iter().map(|(key, prior)| format!("set {key} back to {prior}")));
+        lines.extend(self.hostname.iter().map(|name| format!("name the machine '{name}' again")));
         lines.extend(self.clear.iter().map(|path| format!("empty {path}")));
         lines.extend(self.put_back.iter().map(|put_back| format!("put back {}", put_back.path)));
         lines.extend(self.remove.iter().chain(&self.placed).map(|path| format!("remove {path}")));

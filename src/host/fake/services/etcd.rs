@@ -58,7 +58,7 @@ impl Services {
         }
         let mut members = lock(&self.members);
         let Some(member) = members.ours().filter(|member| member.get("name").is_none()) else { return };
-        member["name"] = json!(self.host_name());
+        member["name"] = json!(self.node_name());
         drop(members);
         if self.files.metadata(Utf8Path::new(DATA)).ok().flatten().is_none() {
             self.files.bake(&format!("{DATA}/snap/db"), 0o600, b"data");
@@ -103,7 +103,7 @@ impl Services {
     fn founded(&self, path: &str, body: &Value) -> Result<Answer> {
         let mut members = lock(&self.members);
         if members.0.is_empty() {
-            members.0.push(json!({"ID": "1", "name": self.host_name(), "peerURLs": ["https://10.77.0.11:2380"],
+            members.0.push(json!({"ID": "1", "name": self.node_name(), "peerURLs": ["https://10.77.0.11:2380"],
                                   "clientURLs": ["https://10.77.0.11:2379"]}));
         }
         drop(members);
