@@ -59,8 +59,14 @@ impl ResetDocument {
                 findings.error_with_help(document.place, message, format!("write `apiVersion: {API_VERSION}`"));
             }
         }
-        let source =
-            SourceText { name: name.to_owned(), text: text.to_owned(), mode: None, numbered: true, when_readable: Level::Warning };
+        let source = SourceText {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            mode: None,
+            numbered: true,
+            when_readable: Level::Warning,
+            is_public: false,
+        };
         let findings = findings.told(&[source]);
         match (findings.iter().filter(|finding| finding.level == Level::Error).count(), found) {
             (0, Some(document)) => Ok((document, findings)),
