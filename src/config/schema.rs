@@ -163,6 +163,13 @@ pub const FIELDS: &[Field] = &[
     ),
     field("runtime.config", Text, "", "containerd TOML, placed as a drop-in after edgeboot's.", "'oom_score = -999'"),
     field("host", Fields, "", "What the host shall be.", ""),
+    field(
+        "host.hostname",
+        Text,
+        "",
+        "The machine's name, set by systemd-hostnamed, and the node's unless nodeRegistration.name says another. Without it the machine keeps its own.",
+        "edge-7",
+    ),
     field("host.modules", Texts, "", "More kernel modules.", "[nf_conntrack]"),
     field("host.sysctls", Names, "", "More sysctls.", "{vm.max_map_count: '262144'}"),
     field("host.swap", OneOf(&["keep", "off"]), "keep", "keep leaves swap to the machine, off stops and masks its units.", "'off'"),
