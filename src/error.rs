@@ -3,6 +3,7 @@
 //! one place that renders it. Messages are lower case, without a full stop, name the path or unit, and never hold a secret.
 
 use std::fmt;
+use std::time::Duration;
 
 /// What sort of failure it is. The kind decides the exit code, and so whether and when systemd tries again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -47,12 +48,13 @@ struct Inner {
     doing: String,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
     hint: Option<String>,
+    asked_pause: Option<Duration>,
 }
 
 impl Error {
     /// A failure of `kind` while doing `doing` (present participle, the path or unit named).
     pub fn new(kind: Kind, doing: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, doing: doing.into(), cause: None, hint: None }))
+        Error(Box::new(Inner { kind, doing: doing.into(), cause: None, hint: None, asked_pause: None }))
     }
     /// The command line is wrong.
     pub fn usage(doing: impl Into<String>) -> Self {
@@ -104,9 +106,20 @@ impl Error {
         self
     }
 
+    /// Whoever refused asked for this pause before the next try (`Retry-After`).
+    #[must_use]
+    pub fn asking_for(mut self, pause: Option<Duration>) -> Self {
+        self.0.asked_pause = pause;
+        self
+    }
+
     /// What sort of failure it is.
     pub fn kind(&self) -> Kind {
         self.0.kind
+    }
+    /// The pause that whoever refused asked for.
+    pub fn asked_pause(&self) -> Option<Duration> {
+        self.0.asked_pause
     }
     /// What to do now, if something is known.
     pub fn remedy(&self) -> Option<&str> {

@@ -11,7 +11,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::host::{Deadline, pause_after};
 
 use super::context::Context;
 use super::glance::{Seen, glance};
@@ -21,6 +22,9 @@ use super::progress::Event;
 
 /// How often listeners hear a tick: well within the extension that `EXTEND_TIMEOUT_USEC=` asks for.
 const TICK: Duration = Duration::from_secs(5);
+/// How long looking is repeated, and how soon.
+const MOMENT: Duration = Duration::from_secs(10);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// How a run ended.
 #[derive(Debug, Default)]
@@ -109,7 +113,7 @@ async fn converge(cx: &Context, phase: &dyn Phase) -> Result<(bool, Vec<Kept>)> 
     if phase.lasting() == Lasting::Once && cx.ledger.is_recorded(phase.id(), &fingerprint) {
         return Ok((false, Vec::new()));
     }
-    let drift = phase.inspect(cx).await?;
+    let drift = inspect(cx, phase).await?;
     if drift.is_none() {
         record(cx, phase)?;
         return Ok((false, drift.kept));
@@ -118,7 +122,7 @@ async fn converge(cx: &Context, phase: &dyn Phase) -> Result<(bool, Vec<Kept>)> 
     phase.apply(cx).await?;
     let kept = match phase.lasting() {
         Lasting::Once => drift.kept,
-        Lasting::State => proven(phase, phase.inspect(cx).await?)?,
+        Lasting::State => proven(phase, inspect(cx, phase).await?)?,
     };
     record(cx, phase)?;
     if phase.lasting() == Lasting::Once {
@@ -126,6 +130,20 @@ async fn converge(cx: &Context, phase: &dyn Phase) -> Result<(bool, Vec<Kept>)> 
         cx.ledger.save(&cx.host).await?;
     }
     Ok((true, kept))
+}
+
+/// Looking can be repeated, and is for a moment where it fails for a reason that passes by itself: etcd that elects a leader, or a
+/// balancer that is loaded again, does not end a run.
+async fn inspect(cx: &Context, phase: &dyn Phase) -> Result<Drift> {
+    let moment = Deadline::after(MOMENT, format!("looking at the phase '{}'", phase.id()));
+    loop {
+        match phase.inspect(cx).await {
+            Err(error) if error.kind() == Kind::Transient && !moment.passed() => {
+                moment.pause(pause_after(&error, BETWEEN_LOOKS)).await;
+            }
+            looked => return looked,
+        }
+    }
 }
 
 fn proven(phase: &dyn Phase, drift: Drift) -> Result<Vec<Kept>> {

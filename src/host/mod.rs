@@ -106,19 +106,35 @@ impl Deadline {
         let mut pause = first;
         let mut last: Option<Error> = None;
         loop {
+            let mut next = pause;
             match self.bound(probe()).await {
                 Ok(Ok(Some(value))) => return Ok(value),
                 Ok(Ok(None)) => {}
-                Ok(Err(error)) if error.kind() == crate::error::Kind::Transient => last = Some(error),
+                Ok(Err(error)) if error.kind() == crate::error::Kind::Transient => {
+                    next = pause_after(&error, pause);
+                    last = Some(error);
+                }
                 Ok(Err(error)) => return Err(error),
                 Err(exceeded) => return Err(last.map_or(exceeded, |last| self.exceeded_after(&last))),
             }
             if self.passed() {
                 return Err(last.map_or_else(|| self.exceeded(), |last| self.exceeded_after(&last)));
             }
-            self.pause(pause).await;
+            self.pause(next).await;
             pause = (pause * 3 / 2).min(most);
         }
+    }
+}
+
+/// A server that asks for a longer pause than this is asked again all the same.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long to wait after a failure before the next try: our own pause, or what the server asked for, with chance added, for it asks all
+/// whom it sends away for the same.
+pub fn pause_after(error: &Error, own: Duration) -> Duration {
+    match error.asked_pause() {
+        Some(asked) => jittered(asked, asked + asked / 2).min(LONGEST_PAUSE).max(own),
+        None => own,
     }
 }
 
@@ -188,4 +204,33 @@ pub fn own_kubeconfigs() -> Vec<Utf8PathBuf> {
 pub fn own_program() -> Result<Vec<u8>> {
     let read = || std::fs::read(std::env::current_exe()?);
     read().map_err(|error| Error::host("reading edgeboot's own program").because(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_asks_for_a_pause_gets_it_within_reason() {
+        let second = Duration::from_secs(1);
+        let (tries, started) = (RefCell::new(Vec::new()), tokio::time::Instant::now());
+        let busy = |pause| Err(Error::transient("asking").because("busy").asking_for(Some(second * pause)));
+        let deadline = Deadline::after(second * 100, "an answer");
+        let answered = deadline.until(second / 10, second, || async {
+            tries.borrow_mut().push(started.elapsed());
+            match tries.borrow().len() {
+                1 => busy(4),
+                // An hour is nothing that anybody waits for.
+                2 => busy(3600),
+                _ => Ok(Some(())),
+            }
+        });
+        answered.await.expect("an answer");
+        let tries = tries.into_inner();
+        let pauses: Vec<Duration> = tries.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
+        assert!(pauses[0] >= second * 4 && pauses[0] <= second * 7, "{pauses:?}");
+        assert!(pauses[1] >= LONGEST_PAUSE && pauses[1] <= LONGEST_PAUSE + second, "{pauses:?}");
+    }
 }

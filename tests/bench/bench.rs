@@ -12,6 +12,7 @@ mod joining;
 mod machine;
 mod options;
 mod report;
+mod storm;
 
 use anyhow::Result;
 
@@ -21,6 +22,9 @@ use joining::{Joining, Joins};
 use options::Options;
 
 fn main() -> Result<()> {
+    if let Ok(orders) = std::env::var(storm::ORDERS) {
+        return storm::blow(&orders);
+    }
     let Some(options) = Options::read(std::env::args().skip(1))? else { return Ok(()) };
     let ground = Ground::lay(&options)?;
     let mut contest = Contest::new(&ground);
@@ -28,7 +32,7 @@ fn main() -> Result<()> {
         eprintln!("a first run, not counted");
         contest.warm_up()?;
     }
-    let joining = options.wants("efg").then(|| Joining::found(&ground)).transpose()?;
+    let joining = options.wants("efgh").then(|| Joining::found(&ground)).transpose()?;
     let mut joins = Joins::default();
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);

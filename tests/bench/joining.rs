@@ -7,6 +7,7 @@ use crate::contest::{Run, status, told};
 use crate::ground::Ground;
 use crate::machine::Machine;
 use crate::options::Options;
+use crate::storm::{self, Weather};
 
 /// How the newcomer is let in; the founder's configuration says the same.
 pub const TOKEN: &str = "abcdef.0123456789abcdef";
@@ -29,6 +30,8 @@ pub struct Joins {
     pub worker: (Vec<Run>, Vec<f64>),
     /// (f) a worker, from power-on with nothing in place.
     pub power_on: (Vec<Run>, Vec<f64>),
+    /// (h) who came in, and when: edgeboot's, and at fixed times.
+    pub storm: Vec<(Weather, Weather)>,
     /// (g) a further control plane, from the start of the join until it is Ready and the join has ended.
     pub control_plane: (Vec<Run>, Vec<f64>),
 }
@@ -75,6 +78,11 @@ impl<'a> Joining<'a> {
             results.control_plane.0.push(run);
             machine.run("edgeboot reset --force")?;
         }
+        if options.wants("h") {
+            let fixed = self.storm(options, "fixed")?;
+            let ours = self.storm(options, "edgeboot")?;
+            results.storm.push((ours, fixed));
+        }
         Ok(())
     }
 
@@ -112,6 +120,21 @@ impl<'a> Joining<'a> {
             machine.run("systemctl start edgeboot.service")?;
         }
         Ok((ready - began / 1e6, machine))
+    }
+
+    /// A storm, and the cluster afterwards as it was before.
+    fn storm(&self, options: &Options, who: &str) -> Result<Weather> {
+        let weather = storm::unleash(&self.founder.folder(), who, options.nodes, &self.hash)?;
+        told(&format!("half of the storm by {who}"), weather.percentile(50));
+        let clear = format!(
+            "export KUBECONFIG=/etc/kubernetes/admin.conf
+             kubectl delete nodes --selector={} --wait=false >/dev/null
+             kubectl delete certificatesigningrequests --all >/dev/null
+             sleep 20",
+            storm::LABEL
+        );
+        self.founder.run(&clear)?;
+        Ok(weather)
     }
 
     /// Lets the founder watch for the newcomer, whose Node of the last round goes.

@@ -51,6 +51,10 @@ impl Machine {
         }
         checked(&mut command)
     }
+    /// Where it and its neighbours lie.
+    pub fn folder(&self) -> PathBuf {
+        std::env::var_os("EDGEBOOT_MACHINES").map_or_else(|| self.target.join("bench/machines"), PathBuf::from)
+    }
     /// Where its root is seen from outside.
     pub fn root(&self) -> Result<PathBuf> {
         Ok(PathBuf::from(self.verb("root", &[])?.trim()))

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 const HELP: &str = "\
-cargo bench -- [--rounds N] [--only LETTERS] [--binary FILE]
+cargo bench -- [--rounds N] [--only LETTERS] [--binary FILE] [--nodes N]
   a  init start to node Ready: edgeboot, kubeadm, and the kubelet alone on finished files
   b  power-on to Ready with nothing in place: edgeboot, and a boot unit around kubeadm
   c  edgeboot reconcile with nothing to do (on a machine of b)
   d  the size of the static release binary
-  e  a worker's join, start to node Ready: edgeboot and kubeadm   (e, f and g only when they are named)
+  e  a worker's join, start to node Ready: edgeboot and kubeadm   (e to h only when they are named)
   f  a worker's power-on to Ready with nothing in place: edgeboot, and a boot unit around kubeadm
   g  a further control plane's join, start to Ready: edgeboot and kubeadm
+  h  a storm of 1000 workers (--nodes) on one control plane, as far as the registered Node: edgeboot, and tries at fixed times
 It needs root, and what `tests/run` prepares under target/ (EDGEBOOT_TARGET).";
 
 /// What is run.
@@ -21,6 +22,8 @@ pub struct Options {
     /// How often each contender runs.
     pub rounds: usize,
     only: String,
+    /// How many come with the storm.
+    pub nodes: usize,
     /// edgeboot.
     pub binary: PathBuf,
     /// Where package, base root and machines are.
@@ -39,6 +42,7 @@ impl Options {
         let mut options = Options {
             rounds: std::env::var("EDGEBOOT_BENCH_ROUNDS").map_or(Ok(5), |text| text.parse()).context("EDGEBOOT_BENCH_ROUNDS")?,
             only: "abcd".to_owned(),
+            nodes: 1000,
             binary: target.join("x86_64-unknown-linux-gnu/release/edgeboot"),
             target,
         };
@@ -50,6 +54,7 @@ impl Options {
                 "--bench" => is_bench = true,
                 "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
                 "--only" => options.only = value()?,
+                "--nodes" => options.nodes = value()?.parse().context("--nodes")?,
                 "--binary" => options.binary = value()?.into(),
                 "--help" => {
                     println!("{HELP}");

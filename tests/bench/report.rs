@@ -56,6 +56,15 @@ pub fn print(results: &Results, joins: &Joins, options: &Options) -> Result<()> 
     ] {
         row(what, seconds(ours), "kubeadm", median(theirs.iter().copied()), aim);
     }
+    for (ours, fixed) in &joins.storm {
+        for (what, weather) in [("(h) a storm of workers, by edgeboot", ours), ("    the same, trying at fixed times", fixed)] {
+            let (half, most, lost) = (weather.percentile(50), weather.percentile(99), weather.failures.len());
+            println!("{what:44} p50 {half:>7.1} s  p99 {most:>7.1} s  of {}, {lost} failed", weather.seconds.len() + lost);
+            if let Some(why) = weather.failures.first() {
+                println!("    {why}");
+            }
+        }
+    }
     let joined = [("(e)", &joins.worker.0), ("(f)", &joins.power_on.0), ("(g)", &joins.control_plane.0)];
     for (what, run) in [("(a)", &results.init), ("(b)", &results.power_on)].into_iter().chain(joined) {
         if let Some(run) = median_run(run) {

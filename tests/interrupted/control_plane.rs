@@ -154,6 +154,38 @@ fn a_learner_that_missed_its_own_publication_is_started_again_before_it_votes() 
     }
 }
 
+/// A learner that is slow gets the time it needs as long as it gets on; one that does not gets what is configured.
+#[test]
+fn a_learner_has_time_while_its_snapshot_comes_in() {
+    let machine = in_sight_of_cluster(baked());
+    machine.services.silence("etcd", true);
+    let outcome = boot_while(&machine, async |progress| {
+        for part in 1..=8 {
+            let said = status_after(100, &progress).await;
+            assert!(said.contains("etcd-join waits for etcd of this machine to start and to catch up"), "{part}: {said}");
+            machine.files.bake("/var/lib/etcd/member/snap/tmp1", 0o600, &vec![0; part]);
+        }
+        machine.services.silence("etcd", false);
+    });
+    outcome.unwrap_or_else(|error| panic!("{}", error.render()));
+    assert!(is_voter(&machine), "{:?}", machine.services.members());
+}
+
+/// The API server and etcd's gateway refuse each request at first, and the answer to each change is lost: one run gets through.
+#[test]
+fn a_control_plane_joins_a_cluster_that_stumbles_at_every_request() {
+    let plain = in_sight_of_cluster(baked());
+    boot(&plain).expect("joined");
+    for times in [1, 2, 3] {
+        let machine = in_sight_of_cluster(baked());
+        machine.services.stumble(times);
+        boot(&machine).unwrap_or_else(|error| panic!("{times}: {}", error.render()));
+        assert_alike(&shape(&plain), &shape(&machine), &format!("stumbling {times} times"));
+        assert_eq!((count(&machine, "Node"), count(&machine, "CertificateSigningRequest")), (1, 1), "{times}");
+        assert!(is_voter(&machine), "{times}: {:?}", machine.services.members());
+    }
+}
+
 /// Members that were there before us: our own of an earlier life, a half-made one of ours, somebody else's.
 #[test]
 fn what_etcd_knows_already_is_met_or_named() {

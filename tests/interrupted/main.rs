@@ -1,6 +1,7 @@
 //! Power is cut instead of every single operation of a first boot, on the machine of memory whose page cache is lost with it. The next
 //! boot converges: the same paths and modes, whole files, and every CA and service account key that was durable byte for byte.
 
+mod changes;
 mod control_plane;
 mod copied;
 #[path = "../memory/mod.rs"]
@@ -90,6 +91,16 @@ fn a_second_boot_changes_nothing() {
     boot(&machine).expect("the second boot");
     assert_eq!(machine.services.take_writes(), Vec::<String>::new(), "the second boot called or wrote");
     assert_eq!(touched(&stamps, &machine), Vec::<String>::new(), "the second boot touched files");
+}
+
+#[test]
+fn a_cluster_is_founded_though_its_api_server_stumbles_at_every_request() {
+    let plain = baked();
+    boot(&plain).expect("founded");
+    let machine = baked();
+    machine.services.stumble(3);
+    boot(&machine).unwrap_or_else(|error| panic!("{}", error.render()));
+    assert_alike(&shape(&plain), &shape(&machine), "stumbling");
 }
 
 #[test]

@@ -223,6 +223,110 @@ fn a_worker_that_comes_up_first_says_what_it_waits_for_and_joins_as_soon_as_it_e
     }
 }
 
+/// Each request is refused twice in another way, and the answer to each change is lost: one run gets through, and nothing is made twice.
+#[test]
+fn a_worker_joins_a_cluster_that_stumbles_at_every_request() {
+    let plain = in_sight_of_cluster(baked());
+    boot(&plain).expect("joined");
+    for times in [1, 2, 3] {
+        let machine = in_sight_of_cluster(baked());
+        machine.services.stumble(times);
+        boot(&machine).unwrap_or_else(|error| panic!("{times}: {}", error.render()));
+        assert_alike(&shape(&plain), &shape(&machine), &format!("stumbling {times} times"));
+        assert_eq!((count(&machine, "Node"), count(&machine, "CertificateSigningRequest")), (1, 1), "{times}");
+    }
+}
+
+/// A configured time is the time that is waited: for each of kubeadm's `timeouts`, what stands still, and what is said in the end.
+#[test]
+fn each_timeout_is_the_one_that_is_configured() {
+    type Prepare = fn(&Machine);
+    type Case = (&'static str, &'static str, fn() -> Machine, Prepare, &'static str);
+    let joining = "JoinConfiguration";
+    let table: [Case; 5] = [
+        (
+            "tlsBootstrap",
+            joining,
+            || in_sight_of_cluster(baked()),
+            |machine| machine.services.cluster_elsewhere(objects("v1.36.3"), |_| ()),
+            "the cluster to sign",
+        ),
+        (
+            "kubernetesAPICall",
+            joining,
+            || in_sight_of_cluster(baked()),
+            |machine| machine.services.edit_object("ConfigMap kube-system/kubeadm-config", |object| object["data"] = json!({})),
+            "the cluster to tell its configuration",
+        ),
+        (
+            "etcdAPICall",
+            joining,
+            || super::control_plane::in_sight_of_cluster(super::control_plane::baked()),
+            |machine| machine.services.silence("etcd", true),
+            "make this machine a voting member",
+        ),
+        (
+            "kubeletHealthCheck",
+            joining,
+            || in_sight_of_cluster(baked()),
+            |machine| machine.services.silence(":10248/", true),
+            "kubelet",
+        ),
+        (
+            "controlPlaneComponentHealthCheck",
+            "InitConfiguration",
+            memory::baked,
+            |machine| machine.services.silence(":10257/", true),
+            "kube-controller-manager",
+        ),
+    ];
+    for (knob, kind, machine, prepare, words) in table {
+        let machine = machine();
+        prepare(&machine);
+        let config = String::from_utf8(machine.files.tree()["/etc/edgeboot/config.yaml"].1.clone()).expect("text");
+        let kubeadm = format!("---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: {kind}\ntimeouts: {{{knob}: 41s}}\n");
+        machine.files.bake("/etc/edgeboot/config.yaml", 0o600, (config + &kubeadm).as_bytes());
+        let error = boot(&machine).expect_err(knob);
+        let said = error.to_string();
+        assert!(said.contains("not so after 41 s") && said.contains(words), "{knob}: {}", error.render());
+        assert_eq!(error.kind(), Kind::Transient, "{knob}: {}", error.render());
+    }
+}
+
+/// The discovery ends when its time is over, and says what it was told last.
+#[test]
+fn a_discovery_lasts_as_long_as_is_configured() {
+    let machine = in_sight_of_cluster(baked());
+    machine.services.reach(false);
+    let kubeadm = "---\napiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\ntimeouts: {discovery: 41s}\n";
+    let config = config(&ca_hash(&authority().certificate)) + kubeadm;
+    machine.files.bake("/etc/edgeboot/config.yaml", 0o600, config.as_bytes());
+    let outcome = boot_while(&machine, async |progress| {
+        let said = status_after(40, &progress).await;
+        assert!(said.contains("discovery waits"), "{said}");
+        let said = status_after(5, &progress).await;
+        assert!(!said.contains("discovery waits"), "{said}");
+    });
+    let error = outcome.expect_err("nobody answers");
+    assert!(
+        error.to_string().contains("waiting for the cluster at 10.77.0.11:6443") && error.to_string().contains("refused"),
+        "{error}"
+    );
+}
+
+/// A token that has expired is refused, and a fresh one at the next boot is enough, whatever it was that went wrong before.
+#[test]
+fn a_fresh_token_at_the_next_boot_is_enough() {
+    let machine = in_sight_of_cluster(baked());
+    machine.files.bake(CREDENTIAL, 0o600, b"zzzzzz.0123456789abcdef");
+    let error = boot(&machine).expect_err("the token is not known");
+    assert_eq!(error.kind(), Kind::Rejected, "{}", error.render());
+    machine.reboot(Loss::Everything);
+    machine.files.bake(CREDENTIAL, 0o600, TOKEN.as_bytes());
+    boot(&machine).unwrap_or_else(|error| panic!("{}", error.render()));
+    assert_eq!((count(&machine, "Node"), count(&machine, "CertificateSigningRequest")), (1, 1));
+}
+
 /// What goes wrong on the way in, by kind and words: what passes by itself is told from what does not.
 #[test]
 fn what_goes_wrong_is_told_apart() {

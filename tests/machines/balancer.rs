@@ -41,9 +41,8 @@ impl Balancer {
     }
     /// The same, failing at first.
     pub fn failing_before(servers: &[&str], faults: Faults) -> Result<Balancer> {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &network()?]).arg(std::env::current_exe()?).env(SERVERS, servers.join(","));
-        command.env(FAULTS, format!("{} {}", faults.resets, faults.delays));
+        let mut command = in_network()?;
+        command.env(SERVERS, servers.join(",")).env(FAULTS, format!("{} {}", faults.resets, faults.delays));
         Ok(Balancer(command.spawn().context("starting the balancer")?))
     }
 }
@@ -54,6 +53,13 @@ impl Drop for Balancer {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// This program once more, on the machines' network: what it is to be there its environment says.
+pub fn in_network() -> Result<Command> {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &network()?]).arg(std::env::current_exe()?);
+    Ok(command)
 }
 
 /// The network's namespace, as image/machine names it.
@@ -92,7 +98,7 @@ fn reset(client: &TcpStream) {
 }
 
 /// Both ways, until one side has enough. Who finds no server is hung up on.
-fn forward<'a>(client: &TcpStream, mut servers: impl Iterator<Item = &'a SocketAddr>) {
+pub fn forward<'a>(client: &TcpStream, mut servers: impl Iterator<Item = &'a SocketAddr>) {
     let Some(server) = servers.find_map(|server| TcpStream::connect_timeout(server, Duration::from_millis(500)).ok()) else {
         return;
     };

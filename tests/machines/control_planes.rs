@@ -18,11 +18,16 @@ pub const KEY: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b
 
 /// A cluster of one machine, which has uploaded its keys and can get further control planes.
 pub fn founder(name: &str) -> Result<Machine> {
+    founder_at(name, &format!("{FOUNDER}:6443"))
+}
+
+/// The same, whose control planes share this endpoint.
+pub fn founder_at(name: &str, endpoint: &str) -> Result<Machine> {
     let common = fs::read_to_string(repository().join("image/try.yaml"))?
         .replace("role: controlPlane\n", "role: controlPlane\nuploadCerts: true\n");
     let kubeadm = format!(
         "apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nbootstrapTokens:\n  - token: {TOKEN}\ncertificateKey: {KEY}\n---\n\
-         apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\ncontrolPlaneEndpoint: {FOUNDER}:6443\n"
+         apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\ncontrolPlaneEndpoint: {endpoint}\n"
     );
     let path = configuration(name, &format!("{common}---\n{kubeadm}"))?;
     let machine = Machine::up(name, &["--config", &path.to_string_lossy(), "--address", &format!("{FOUNDER}/24")])?;

@@ -23,6 +23,7 @@ mod people;
 mod resets;
 mod secrets;
 mod serving;
+mod terminating;
 mod together;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -31,6 +32,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const SLOW: &[&str] = &[
     "a_copied_node_stays_down_until_it_is_adopted",
     "a_worker_joins_by_a_way_that_fails_at_first_and_stays_on_it",
+    "a_worker_joins_by_an_api_server_that_is_in_trouble_at_first",
+    "a_worker_is_told_what_is_wrong_and_comes_in_when_it_is_right",
     "a_control_plane_moves_to_another_address_and_serves",
     "kubeadms_nodes_join_a_cluster_of_edgeboots",
     "edgeboots_nodes_join_a_cluster_of_kubeadms",
@@ -51,6 +54,11 @@ fn main() {
     if let Some(servers) = std::env::var_os(balancer::SERVERS) {
         let served = balancer::serve(&servers.to_string_lossy());
         eprintln!("the balancer: {served:?}");
+        std::process::exit(1);
+    }
+    if let Some(folder) = std::env::var_os(terminating::FOLDER) {
+        let served = terminating::serve(std::path::Path::new(&folder));
+        eprintln!("the proxy: {served:?}");
         std::process::exit(1);
     }
     let mut arguments = Arguments::from_args();

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use crate::error::{Error, Kind, Result};
 
 use super::super::{Changed, Deadline};
+use super::connection::Pause;
 use super::failure::failure;
 use super::{Api, ApiConnector, Applied, Apply, FIELD_MANAGER, ObjectReference, connection};
 
@@ -23,8 +24,9 @@ const REQUESTS: usize = 16;
 const REQUEST: Duration = Duration::from_secs(20);
 /// How long a watch is kept before it is renewed.
 const WATCH: Duration = Duration::from_secs(60);
-/// Between two watches when the server does not answer.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Between two watches: at first, and at most, for a server that does not answer.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const MOST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Makes clients.
 #[derive(Debug)]
@@ -99,7 +101,9 @@ impl Unanswered {
 }
 
 impl Client {
-    async fn text(&self, doing: &str, request: Request<Vec<u8>>) -> Result<String, Unanswered> {
+    async fn text(&self, doing: &str, mut request: Request<Vec<u8>>) -> Result<String, Unanswered> {
+        let pause = Pause::default();
+        request.extensions_mut().insert(pause.clone());
         let _permit = self.permits.acquire().await.map_err(|error| Unanswered::Otherwise(Error::internal(doing).because(error)))?;
         let answer = tokio::time::timeout(REQUEST, self.kube.request_text(request)).await;
         if let Ok(Ok(_) | Err(kube::Error::Api(_))) = answer {
@@ -109,7 +113,7 @@ impl Client {
             Ok(Ok(text)) => Ok(text),
             Ok(Err(kube::Error::Api(status))) => {
                 let (code, words) = (status.code, status.message.clone());
-                Err(Unanswered::Code(code, words, failure(doing, kube::Error::Api(status))))
+                Err(Unanswered::Code(code, words, failure(doing, kube::Error::Api(status)).asking_for(pause.asked())))
             }
             Ok(Err(error)) => Err(Unanswered::Otherwise(failure(doing, error))),
             Err(_) => Err(Unanswered::Otherwise(Error::transient(doing).because(format!(
@@ -155,8 +159,10 @@ impl Client {
             return Ok(Some(standing.map(|object_found| typed(object, object_found))));
         }
         let more = format!("&watch=true&resourceVersion={version}&timeoutSeconds={}", WATCH.as_secs());
-        let request = request(Method::GET, &Self::selection(object, &more), None)?;
-        let events = self.kube.request_events::<Value>(request).await.map_err(|error| failure(&doing, error))?;
+        let (mut request, pause) = (request(Method::GET, &Self::selection(object, &more), None)?, Pause::default());
+        request.extensions_mut().insert(pause.clone());
+        let refused = |error| failure(&doing, error).asking_for(pause.asked());
+        let events = self.kube.request_events::<Value>(request).await.map_err(refused)?;
         pin_mut!(events);
         while let Some(event) = events.next().await {
             let standing = match event.map_err(|error| failure(&doing, error))? {
@@ -282,12 +288,119 @@ impl Api for Client {
         deadline: &Deadline,
     ) -> Result<Option<Value>> {
         deadline
-            .until(PAUSE, PAUSE, || async {
+            .until(FIRST_PAUSE, MOST_PAUSE, || async {
                 match tokio::time::timeout(WATCH + REQUEST, self.watch(object, holds)).await {
                     Ok(watched) => watched,
                     Err(_) => Ok(None),
                 }
             })
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use serde_json::json;
+
+    use super::super::machine;
+    use super::*;
+    use crate::config::node::KeyAlgorithm;
+    use crate::k8s::introduction;
+    use crate::k8s::pki::{Pair, Profile, San, Validity};
+
+    /// An API server that gives each connection the next of these answers, whatever it is asked, and hangs up. Where it is.
+    fn serving(answers: impl IntoIterator<Item = String>) -> (String, String) {
+        // A second installation in the same process is refused, which is fine: it is there.
+        let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        // Nobody verifies it.
+        let now = "2026-11-21T09:00:00Z".parse().expect("a time");
+        let validity = Validity::from_now(now, Duration::from_secs(3600)).expect("dates");
+        let authority = Pair::new_authority("kubernetes", KeyAlgorithm::EcdsaP256, validity).expect("a CA");
+        let profile = Profile::client("kube-apiserver", None).for_sans(San::parse("127.0.0.1"));
+        let pair = authority.issue(&profile, KeyAlgorithm::EcdsaP256, validity).expect("a certificate");
+        let chain = vec![pair.certificate.der().to_vec().into()];
+        let key = rustls::pki_types::pem::PemObject::from_pem_slice(pair.key.to_pem().expect("text").as_bytes()).expect("a key");
+        let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).expect("a configuration");
+        let (config, answers) = (Arc::new(config), answers.into_iter().collect::<Vec<_>>());
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let server = format!("https://{}", listener.local_addr().expect("an address"));
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (stream, _) = listener.accept().expect("a connection");
+                let session = rustls::ServerConnection::new(config.clone()).expect("a session");
+                let mut stream = rustls::StreamOwned::new(session, stream);
+                let _length = stream.read(&mut [0; 8192]).expect("a request");
+                stream.write_all(answer.as_bytes()).expect("answered");
+                stream.conn.send_close_notify();
+                let _flushed = stream.flush();
+            }
+        });
+        (introduction::unverified(&server).to_string(), server)
+    }
+
+    /// A whole answer; `status` may go on with headers.
+    fn whole(status: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    }
+    fn electing() -> String {
+        whole("500 Internal Server Error", r#"{"kind":"Status","status":"Failure","message":"etcdserver: leader changed"}"#)
+    }
+    /// An answer that ends in its midst.
+    fn cut() -> String {
+        "HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n{\"kind\": \"Node\", ".to_owned()
+    }
+
+    #[tokio::test]
+    async fn what_a_server_in_trouble_says_passes_by_itself_and_its_wish_for_a_pause_is_kept() {
+        let table = [
+            (whole("429 Too Many Requests\r\nretry-after: 7", "Too many requests"), "Too many requests", Some(7)),
+            (electing(), "etcdserver: leader changed", None),
+            (whole("503 Service Unavailable\r\nretry-after: soon", ""), "HTTP 503", None),
+            (cut(), "", None),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n20\r\n{\"kind\":".to_owned(), "", None),
+            (whole("200 OK", "<html>"), "the answer is not JSON", None),
+            ("<html>\r\n\r\n".to_owned(), "", None),
+            (String::new(), "", None),
+        ];
+        for (answer, words, pause) in table {
+            let (kubeconfig, server) = serving([answer.clone()]);
+            let api = machine().connect(&kubeconfig, &server).expect("a client");
+            let error = api.read(&ObjectReference::node("box")).await.expect_err(&answer);
+            assert_eq!(error.kind(), Kind::Transient, "{answer:?}: {error}");
+            assert!(
+                error.to_string().starts_with("reading Node box: ") && error.to_string().contains(words),
+                "{answer:?}: {error}"
+            );
+            assert_eq!(error.asked_pause(), pause.map(Duration::from_secs), "{answer:?}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_made_again_after_a_lost_answer_finds_its_work_done() {
+        let (kubeconfig, server) = serving([cut(), whole("409 Conflict", "")]);
+        let api = machine().connect(&kubeconfig, &server).expect("a client");
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "box"}});
+        assert_eq!(api.create(&node).await.expect_err("cut off").kind(), Kind::Transient);
+        assert_eq!(api.create(&node).await.expect("done"), Changed::No);
+    }
+
+    #[tokio::test]
+    async fn a_wait_outlasts_a_server_in_trouble() {
+        let list = || whole("200 OK", r#"{"kind":"List","metadata":{},"items":[]}"#);
+        let event = "HTTP/1.1 200 OK\r\n\r\n{\"type\":\"ADDED\",\"object\":{\"kind\":\"Node\"}}\n".to_owned();
+        // Neither the list nor the watch comes through at once, and a watch ends in the middle of a line.
+        let half = event[..40].to_owned();
+        let (kubeconfig, server) = serving([electing(), cut(), list(), electing(), list(), half, list(), event]);
+        let api = machine().connect(&kubeconfig, &server).expect("a client");
+        let deadline = Deadline::after(Duration::from_secs(60), "the node");
+        let found = api.wait(&ObjectReference::node("box"), &|node| node.is_some(), &deadline).await.expect("found");
+        assert_eq!(found, Some(json!({"kind": "Node"})));
+        // And a plain answer is one.
+        let (kubeconfig, server) = serving([whole("200 OK", r#"{"kind":"Node"}"#)]);
+        let api = machine().connect(&kubeconfig, &server).expect("a client");
+        assert_eq!(api.read(&ObjectReference::node("box")).await.expect("read"), Some(json!({"kind": "Node"})));
     }
 }

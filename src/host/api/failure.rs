@@ -1,8 +1,14 @@
 //! What a failure of kube's client means here: whether it passes by itself, is a refusal, or is for a person.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use crate::error::{Error, Kind};
+
+/// How many seconds a server that is busy asks to be left alone. The other form of the header, a date, is for clocks that agree.
+pub fn asked_pause(headers: &http::HeaderMap) -> Option<Duration> {
+    headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
 
 /// The failure of a request; `doing` is what it was for.
 pub fn failure(doing: &str, error: kube::Error) -> Error {

@@ -5,6 +5,7 @@
 mod api;
 mod containers;
 mod etcd;
+mod stumbles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -90,6 +91,8 @@ pub struct Services {
     elsewhere: Mutex<Option<Elsewhere>>,
     shown: Mutex<BTreeSet<Shown>>,
     members: Mutex<etcd::Members>,
+    stumbles: Mutex<stumbles::Stumbles>,
+    silent: Mutex<BTreeSet<String>>,
 }
 
 fn down(why: &std::io::Error) -> Error {
@@ -121,6 +124,8 @@ impl Services {
             elsewhere: Mutex::default(),
             shown: Mutex::default(),
             members: Mutex::default(),
+            stumbles: Mutex::default(),
+            silent: Mutex::default(),
         }
     }
 
@@ -178,6 +183,18 @@ impl Services {
         if let Some(object) = lock(&self.stored).objects.get_mut(name) {
             edit(object);
         }
+    }
+    /// What listens at this port (`:10248/`), or etcd, does not answer from now on, or does again.
+    pub fn silence(&self, who: &str, silent: bool) {
+        let mut all = lock(&self.silent);
+        let _changed = if silent { all.insert(who.to_owned()) } else { all.remove(who) };
+    }
+    fn is_silent(&self, url: &str) -> bool {
+        lock(&self.silent).iter().any(|who| url.contains(who))
+    }
+    /// Somebody imports an image.
+    pub fn import_image(&self, name: &str) {
+        lock(&self.stored).images.insert(name.to_owned(), (format!("sha256:{}", "0".repeat(64)), false));
     }
     /// The images of the runtime.
     pub fn image_names(&self) -> Vec<String> {
@@ -471,7 +488,7 @@ impl Http for Services {
         } else {
             self.serves() && self.manifest("kube-scheduler")
         };
-        Ok(up.then_some(200))
+        Ok((up && !self.is_silent(url)).then_some(200))
     }
     async fn document(&self, url: &str, _total: Duration) -> Result<Vec<u8>> {
         self.alive()?;

@@ -15,7 +15,7 @@ use crate::engine::file::File;
 use crate::engine::phase::{Action, Change, Drift, Fingerprint, Inputs, Phase, PhaseId, Subject};
 use crate::error::{Error, Kind, Result};
 use crate::host::api::{Api, ObjectReference};
-use crate::host::{Deadline, jittered};
+use crate::host::{Deadline, jittered, pause_after};
 use crate::k8s::discovery::{ClusterInfo, Fault, judge, kubeconfig_of, pinned};
 use crate::k8s::objects::KUBE_PUBLIC;
 use crate::k8s::pki::{Certificate, ca_hash, spoken};
@@ -225,6 +225,7 @@ impl Question<'_> {
         let api = wait.cx.host.api.connect(&introduction::unverified(&server), &server)?;
         let mut pause = FIRST_PAUSE;
         let mut unsigned_since = None;
+        let mut before: Option<Error> = None;
         loop {
             let (error, most) = match wait.deadline.bound(self.once(wait.cx, &server, api.as_ref())).await {
                 Ok(Ok(cluster)) => return Ok(cluster),
@@ -235,7 +236,8 @@ impl Question<'_> {
                 }
                 Ok(Err(Unanswered::Said(fault))) => (self.fault(&fault), MOST_PAUSE),
                 Ok(Err(Unanswered::Failed(error))) => (error, MOST_PAUSE_UNHEARD),
-                Err(late) => (late, MOST_PAUSE),
+                // No time is left, in the middle of a try: what the one before said says more.
+                Err(late) => (before.take().unwrap_or(late), MOST_PAUSE),
             };
             if error.kind() != Kind::Transient {
                 return Err(error);
@@ -250,8 +252,9 @@ impl Question<'_> {
                 });
             }
             wait.tell(&error);
-            wait.deadline.pause(jittered(FIRST_PAUSE, pause)).await;
+            wait.deadline.pause(pause_after(&error, jittered(FIRST_PAUSE, pause))).await;
             pause = (pause * 2).min(most.max(FIRST_PAUSE));
+            before = Some(error);
         }
     }
 
@@ -262,7 +265,7 @@ impl Question<'_> {
             valid_now(cx, &cluster.authority).map_err(Unanswered::Failed)?;
             let kubeconfig = introduction::anonymous(server, Some(&cluster.authority));
             let verified = cx.host.api.connect(&kubeconfig, server).map_err(Unanswered::Failed)?;
-            let second = fetch(verified.as_ref()).await.map_err(|error| Unanswered::Failed(self.untrusted(error)))?;
+            let second = fetch(verified.as_ref()).await.map_err(|error| Unanswered::Failed(untrusted(error, server)))?;
             if second.as_ref().and_then(kubeconfig_of) != kubeconfig_of(&first) {
                 return Err(Unanswered::Said(Fault::Replaced));
             }
@@ -271,18 +274,6 @@ impl Question<'_> {
             server.clone_into(&mut cluster.server);
         }
         Ok(cluster)
-    }
-
-    /// Verified TLS failed: who answers has not the CA's certificate, whatever it told before.
-    fn untrusted(&self, error: Error) -> Error {
-        if error.kind() != Kind::Host {
-            return error;
-        }
-        error.with_kind(Kind::Rejected).hint(format!(
-            "what answers at {} has no certificate of the cluster's CA for that address; look who answers there, and whether the address \
-             is among the API server's certSANs",
-            self.endpoint
-        ))
     }
 
     /// What a fault means: whether it may pass by itself, and what to do about one that does not.
@@ -310,6 +301,17 @@ impl Question<'_> {
             .because(format!("it does not know the bootstrap token {}: it has expired, or was never made there", self.token.id))
             .hint(NEW_TOKEN)
     }
+}
+
+/// Verified TLS failed: who answers has not the CA's certificate, whatever it told before.
+pub(super) fn untrusted(error: Error, server: &str) -> Error {
+    if error.kind() != Kind::Host {
+        return error;
+    }
+    error.with_kind(Kind::Rejected).hint(format!(
+        "what answers at {server} has no certificate of the cluster's CA for that address; look who answers there, and whether the \
+         address is among the API server's certSANs"
+    ))
 }
 
 /// Why there is no answer to believe.

@@ -114,6 +114,12 @@ impl Cluster {
     }
 }
 
+/// The members that can be asked, as soon as somebody tells.
+async fn found(cx: &Context, us: &Us) -> Result<Cluster> {
+    let deadline = Deadline::after(cx.node.timeouts.etcd_api_call, reason("tell its members"));
+    deadline.until(FIRST_PAUSE, MOST_PAUSE, || async { Cluster::find(cx, us).await.map(Some) }).await
+}
+
 pub(super) fn reason(doing: &str) -> String {
     format!("etcd of the cluster to {doing}")
 }
@@ -215,7 +221,7 @@ impl Phase for EtcdJoin {
         if cx.ledger.was_recorded(JOIN) {
             return place(cx, &mended_cluster(cx, &us).await?).await;
         }
-        let cluster = Cluster::find(cx, &us).await?;
+        let cluster = found(cx, &us).await?;
         let members = take_in(cx, &cluster, &us).await?;
         let named = match standing_cluster(cx)? {
             Some(named) if us.has_data => named,

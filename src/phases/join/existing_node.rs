@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::Deadline;
 use crate::host::api::{Api, ObjectReference};
 use crate::phases::node_registered::is_ready;
+use crate::phases::objects;
 
 use super::{patiently, wish};
 
@@ -47,7 +48,9 @@ pub(super) async fn settle(cx: &Context, api: &dyn Api) -> Result<()> {
         cx.waiting_for(noticed.reason());
         while relation == Relation::Another && !noticed.passed() {
             noticed.pause(PAUSE).await;
-            relation = patiently(cx, &deadline, look).await?;
+            // Each look has its own time: together they last as long as the cluster needs to notice.
+            let deadline = Deadline::after(cx.node.timeouts.kubernetes_api_call, deadline.reason());
+            relation = objects::patiently(&deadline, look).await?;
         }
     }
     match (relation, policy) {
@@ -62,7 +65,9 @@ pub(super) async fn settle(cx: &Context, api: &dyn Api) -> Result<()> {
 }
 
 async fn replace(cx: &Context, api: &dyn Api, reference: &ObjectReference) -> Result<()> {
-    match api.delete(reference).await {
+    let deadline = Deadline::after(cx.node.timeouts.kubernetes_api_call, format!("the cluster to delete {reference}"));
+    // Not as a newcomer, whose rights may come late: these will not.
+    match objects::patiently(&deadline, || api.delete(reference)).await {
         Err(error) if error.kind() == Kind::Rejected => {
             cx.say(format!(
                 "goes on as {reference}: these credentials may not delete it (`kubectl delete node {}`)",

@@ -12,7 +12,7 @@ use crate::k8s::kubeconfig::{Authority, cluster_of};
 use crate::k8s::objects::KUBE_PUBLIC;
 use crate::k8s::pki::Certificate;
 
-use super::discovery::{FIRST_PAUSE, MOST_PAUSE, Wait, valid_now};
+use super::discovery::{FIRST_PAUSE, MOST_PAUSE, Wait, untrusted, valid_now};
 
 /// One document behind a URL.
 const DOCUMENT: Duration = Duration::from_secs(20);
@@ -62,7 +62,7 @@ async fn from_kubeconfig(cx: &Context, given: &Discovery) -> Result<ClusterInfo>
     let answer = match api.read(&reference).await {
         // Anonymous requests may be switched off; that the server was verified is enough.
         Err(error) if error.kind() == Kind::Rejected => None,
-        other => other?,
+        other => other.map_err(|error| untrusted(error, &server))?,
     };
     let told = || {
         let (_, authority) = cluster_of(answer.as_ref().and_then(kubeconfig_of)?.as_bytes()).ok()?;

@@ -6,14 +6,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::engine::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::host::Deadline;
 use crate::host::etcd::Answer;
 use crate::k8s::etcd_members::Membership;
 use crate::k8s::names;
 use crate::k8s::objects::KUBE_SYSTEM;
 use crate::k8s::static_pods::{Component, loopback, with_port};
-use crate::phases::etcd::REQUEST;
+use crate::phases::etcd::{REQUEST, data_dir};
 use crate::phases::runtime::socket;
 
 use super::etcd::{Cluster, FIRST_PAUSE, MOST_PAUSE, Us, reason};
@@ -26,8 +26,33 @@ const ANSWER: Duration = Duration::from_millis(500);
 /// The kubelet takes a second or two to start a pod again. Whoever is slower is promoted all the same.
 const START: Duration = Duration::from_secs(20);
 
-/// Waits until our etcd runs and has caught up, and makes it vote.
+/// Waits until our etcd runs and has caught up, and makes it vote. As long as the leader's snapshot comes in, however slowly, its time
+/// begins again: what a large one takes on a slow line nobody can know before.
 pub(super) async fn promote(cx: &Context, cluster: &Cluster, us: &Us) -> Result<()> {
+    loop {
+        let before = received(cx)?;
+        match promote_in_time(cx, cluster, us).await {
+            Err(error) if error.kind() == Kind::Transient && received(cx)? != before => {
+                cx.say("the snapshot of etcd still comes in: goes on waiting for this machine's member to catch up");
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// The files of etcd's snapshot, and how large they are by now. Not its log, which grows for ever.
+fn received(cx: &Context) -> Result<Vec<(String, u64)>> {
+    let Some(dir) = data_dir(&cx.node) else { return Ok(Vec::new()) };
+    let folder = dir.join("member/snap");
+    let names = cx.host.root.list(&folder)?.unwrap_or_default();
+    let sized = |name: String| {
+        let length = cx.host.root.metadata(folder.join(&name))?.map_or(0, |metadata| metadata.len);
+        Ok((name, length))
+    };
+    names.into_iter().map(sized).collect()
+}
+
+async fn promote_in_time(cx: &Context, cluster: &Cluster, us: &Us) -> Result<()> {
     let deadline = Deadline::after(cx.node.timeouts.etcd_api_call, reason("make this machine a voting member"));
     let waiting = format!("etcd of this machine to start and to catch up, as {}", us.peer_url);
     cx.waiting_for(&waiting);

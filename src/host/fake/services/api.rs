@@ -1,6 +1,7 @@
 //! The API server of the fake machine: it keeps objects, here or on another machine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -9,6 +10,9 @@ use super::{Services, Shown, lock};
 use crate::error::{Error, Result};
 use crate::host::api::{Api, ApiConnector, Applied, Apply, ObjectReference, object_name};
 use crate::host::{Changed, Deadline};
+
+/// Between two tries of a wait.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Makes clients of the fake API server.
 #[derive(Debug)]
@@ -30,11 +34,11 @@ impl ApiConnector for Connector {
 struct Client(Arc<Services>, Shown, String);
 
 impl Client {
-    fn open(&self) -> Result<()> {
+    fn open(&self, what: &str) -> Result<()> {
         self.0.alive()?;
         lock(&self.0.shown).insert(self.1);
         if (self.0.serves() || self.0.is_elsewhere()) && self.0.is_at(&self.2) {
-            Ok(())
+            self.0.stumbles_at(what)
         } else {
             Err(Error::transient("asking the API server").because("connection refused"))
         }
@@ -61,18 +65,19 @@ impl Api for Client {
         Ok(self.0.serves())
     }
     async fn read(&self, object: &ObjectReference) -> Result<Option<Value>> {
-        self.open()?;
-        Ok(lock(&self.0.stored).objects.get(&name_of_reference(object)).cloned())
+        let name = name_of_reference(object);
+        self.open(&format!("reading {name}"))?;
+        Ok(lock(&self.0.stored).objects.get(&name).cloned())
     }
     async fn list(&self, objects: &ObjectReference) -> Result<Vec<Value>> {
-        self.open()?;
         let prefix = name_of_reference(objects);
+        self.open(&format!("listing {prefix}"))?;
         let stored = lock(&self.0.stored);
         Ok(stored.objects.iter().filter(|(name, _)| name.starts_with(&prefix)).map(|(_, object)| object.clone()).collect())
     }
     async fn create(&self, object: &Value) -> Result<Changed> {
-        self.open()?;
         let name = object_name(object);
+        self.open(&format!("creating {name}"))?;
         if lock(&self.0.stored).objects.contains_key(&name) {
             return Ok(Changed::No);
         }
@@ -83,46 +88,55 @@ impl Api for Client {
             settle(&mut object);
         }
         self.store(&name, object);
+        self.0.stumbles_after(&name)?;
         Ok(Changed::Yes)
     }
     async fn apply(&self, object: &Value, how: Apply) -> Result<Applied> {
-        self.open()?;
         let name = object_name(object);
+        self.open(&format!("applying {name}"))?;
         let mut merged = lock(&self.0.stored).objects.get(&name).cloned().unwrap_or_else(|| json!({}));
         json_patch::merge(&mut merged, object);
         let standing = lock(&self.0.stored).objects.get(&name) == Some(&merged);
         if how != Apply::DryRun && !standing {
             self.0.wrote(format!("PATCH {name}"))?;
             self.store(&name, merged.clone());
+            self.0.stumbles_after(&name)?;
         }
         Ok(Applied::Object(merged))
     }
     async fn replace(&self, object: &Value) -> Result<()> {
-        self.open()?;
         let name = object_name(object);
+        self.open(&format!("replacing {name}"))?;
+        let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+        let standing = lock(&self.0.stored).objects.get(&name).map(version);
+        if standing.is_some_and(|standing| standing != version(object)) {
+            return Err(Error::transient(format!("replacing {name}")).because("the object has been modified"));
+        }
         self.0.wrote(format!("PUT {name}"))?;
         self.store(&name, object.clone());
-        Ok(())
+        self.0.stumbles_after(&name)
     }
     async fn approve(&self, request: &Value) -> Result<()> {
         self.replace(request).await
     }
     async fn patch(&self, object: &ObjectReference, patch: &Value) -> Result<Changed> {
-        self.open()?;
         let name = name_of_reference(object);
+        self.open(&format!("changing {name}"))?;
         let Some(mut merged) = lock(&self.0.stored).objects.get(&name).cloned() else {
             return Err(Error::transient(format!("patching {name}")).because("it does not exist"));
         };
         self.0.wrote(format!("PATCH {name}"))?;
         json_patch::merge(&mut merged, patch);
         self.store(&name, merged);
+        self.0.stumbles_after(&name)?;
         Ok(Changed::Yes)
     }
     async fn delete(&self, object: &ObjectReference) -> Result<Changed> {
-        self.open()?;
         let name = name_of_reference(object);
+        self.open(&format!("deleting {name}"))?;
         self.0.wrote(format!("DELETE {name}"))?;
         let gone = lock(&self.0.stored).objects.remove(&name).is_some();
+        self.0.stumbles_after(&name)?;
         Ok(if gone { Changed::Yes } else { Changed::No })
     }
     async fn wait(
@@ -131,7 +145,8 @@ impl Api for Client {
         holds: &(dyn for<'a> Fn(Option<&'a Value>) -> bool + Send + Sync),
         deadline: &Deadline,
     ) -> Result<Option<Value>> {
-        let standing = self.read(object).await?;
+        // As the real one, it asks again as long as the failure may pass; what does not hold now never will.
+        let standing = deadline.until(AGAIN, AGAIN, || async { self.read(object).await.map(Some) }).await?;
         if holds(standing.as_ref()) { Ok(standing) } else { Err(deadline.exceeded()) }
     }
 }

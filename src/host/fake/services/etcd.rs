@@ -53,7 +53,7 @@ impl Services {
     }
     /// The kubelet starts etcd where there is a manifest; it knows its name then.
     fn start_etcd(&self) {
-        if !self.is_active("kubelet.service") || !self.manifest("etcd") {
+        if !self.is_active("kubelet.service") || !self.manifest("etcd") || self.is_silent("etcd") {
             return;
         }
         let mut members = lock(&self.members);
@@ -127,8 +127,11 @@ impl Etcd for Services {
             return Err(Error::transient(format!("asking {member}{path}")).because("connection refused"));
         }
         self.start_etcd();
-        match path {
-            "/v3/cluster/member/list" => Ok(Answer::Done(json!({"members": self.members()}))),
+        self.stumbles_at(path)?;
+        if path.ends_with("/list") {
+            return Ok(Answer::Done(json!({"members": self.members()})));
+        }
+        let answer = match path {
             "/v3/cluster/member/add" => self.add(body),
             "/v3/cluster/member/promote" => self.promote(body),
             "/v3/cluster/member/remove" => self.remove(body),
@@ -136,6 +139,8 @@ impl Etcd for Services {
             "/v3/maintenance/status" if lock(&self.members).1 == Published::Heard => Ok(Answer::Done(json!({}))),
             "/v3/maintenance/status" => Err(Error::transient(format!("asking {member}{path}")).because("it does not answer")),
             _ => Ok(Services::refuse("unknown path")),
-        }
+        }?;
+        self.stumbles_after(path)?;
+        Ok(answer)
     }
 }
