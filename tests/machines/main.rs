@@ -23,6 +23,7 @@ mod people;
 mod resets;
 mod secrets;
 mod serving;
+mod survivors;
 mod terminating;
 mod together;
 
@@ -39,6 +40,7 @@ const SLOW: &[&str] = &[
     "edgeboots_nodes_join_a_cluster_of_kubeadms",
     "kubeadms_worker_gets_flannel_from_a_cluster_of_edgeboots",
     "pods_of_two_machines_reach_each_other_by_flannel",
+    "mixed_control_planes_of_three_survive_the_loss_of_any_one",
     "most_options_at_once_make_kubeadms_objects",
     "a_control_plane_with_an_external_etcd_serves",
     "a_control_plane_without_the_key_of_its_ca_serves",
@@ -82,6 +84,7 @@ fn main() {
     cases.extend(together::CASES);
     cases.extend(cut_joins::CASES);
     cases.extend(mixed::CASES);
+    cases.extend(survivors::CASES);
     cases.extend(resets::CASES);
     cases.extend(moves::CASES);
     cases.extend(faults::CASES);
