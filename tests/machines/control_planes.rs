@@ -9,6 +9,7 @@ use super::Case;
 use super::boots::{ledger_stamps, unchanged, unit_starts};
 use super::joins::{FOUNDER, TOKEN, ca_hash, configuration, put_private};
 use super::machine::{LIMIT, Machine, repository};
+use super::secrets;
 
 /// The cases of this file.
 pub const CASES: [Case; 1] = [("a_control_plane_joins_and_further_boots_change_nothing", control_plane_joins)];
@@ -78,9 +79,13 @@ pub fn votes_with_peers(machine: &Machine, wished: usize) -> Result<()> {
 fn control_plane_joins() -> Result<()> {
     let founder = founder("cfounder")?;
     let further = further("cfurther", "10.77.0.12/24", &ca_hash(&founder)?)?;
-    further.on()?;
-    let status = further.ready(LIMIT)?;
+    let token = TOKEN.split('.').nth(1).unwrap_or_default();
+    let status = secrets::watched(KEY, || {
+        further.on()?;
+        further.ready(LIMIT)
+    })?;
     ensure!(status["result"] == "ready", "{status:#}");
+    secrets::joined(&further, &[KEY, token])?;
     let nodes = founder.kubectl("get node cfurther --no-headers")?;
     ensure!(nodes.contains(" Ready ") && nodes.contains("control-plane"), "{nodes}");
     votes_with_one_peer(&further)?;
@@ -88,8 +93,7 @@ fn control_plane_joins() -> Result<()> {
     ensure!(!made.contains("super-admin.conf") && !made.contains("bootstrap-kubelet.conf"), "{made}");
 
     let traces = further.run(&format!(
-        "grep -rlE '{KEY}|{}' /etc /run /var/lib/edgeboot /var/lib/kubelet 2>/dev/null || true; journalctl --no-pager | grep -E '{KEY}' || true",
-        TOKEN.split('.').nth(1).unwrap_or_default()
+        "grep -rlE '{KEY}|{token}' /etc /run /var/lib/edgeboot /var/lib/kubelet 2>/dev/null || true; journalctl --no-pager | grep -E '{KEY}' || true"
     ))?;
     ensure!(traces.is_empty(), "the secrets are still there: {traces}");
 

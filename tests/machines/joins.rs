@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::Case;
 use super::boots::{ledger_stamps, unchanged, unit_starts};
 use super::machine::{LIMIT, Machine, repository};
-use super::serving;
+use super::{secrets, serving};
 
 /// The cases of this file.
 pub const CASES: [Case; 1] = [("a_worker_joins_and_further_boots_change_nothing_and_need_nobody", worker_joins)];
@@ -74,15 +74,18 @@ pub fn worker(name: &str, address: &str, hash: &str) -> Result<Machine> {
 fn worker_joins() -> Result<()> {
     let founder = founder("jfounder")?;
     let worker = worker("jworker", "10.77.0.12/24", &ca_hash(&founder)?)?;
-    worker.on()?;
-    let status = worker.ready(LIMIT)?;
+    let secret = TOKEN.split('.').nth(1).unwrap_or_default();
+    let status = secrets::watched(secret, || {
+        worker.on()?;
+        worker.ready(LIMIT)
+    })?;
     ensure!(status["result"] == "ready", "{status:#}");
+    secrets::joined(&worker, &[secret])?;
     let nodes = founder.kubectl("get node jworker --no-headers")?;
     ensure!(nodes.contains(" Ready ") && nodes.contains("<none>"), "{nodes}");
 
     serving::certificates_are_the_nodes_own(&founder, &worker)?;
 
-    let secret = TOKEN.split('.').nth(1).unwrap_or_default();
     let traces = worker.run(&format!(
         "grep -rl {secret} /etc /run /var/lib/edgeboot /var/lib/kubelet 2>/dev/null || true; \
          journalctl --no-pager | grep {secret} || true; ls /etc/kubernetes/bootstrap-kubelet.conf /{CREDENTIAL} 2>/dev/null || true"

@@ -21,6 +21,7 @@ mod parity;
 mod peer;
 mod people;
 mod resets;
+mod rotation;
 mod secrets;
 mod serving;
 mod survivors;
@@ -31,7 +32,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What runs in `tests/run all` only: it takes minutes.
 const SLOW: &[&str] = &[
-    "a_copied_node_stays_down_until_it_is_adopted",
+    "a_node_is_named_and_its_copy_stays_down_until_it_is_adopted",
+    "a_kubelet_rotates_its_certificate_and_edgeboot_finds_nothing_to_do",
     "a_worker_joins_by_a_way_that_fails_at_first_and_stays_on_it",
     "a_worker_joins_by_an_api_server_that_is_in_trouble_at_first",
     "a_worker_is_told_what_is_wrong_and_comes_in_when_it_is_right",
@@ -89,6 +91,7 @@ fn main() {
     cases.extend(moves::CASES);
     cases.extend(faults::CASES);
     cases.extend(identity::CASES);
+    cases.extend(rotation::CASES);
     cases.extend(people::CASES);
     cases.extend(parity::CASES);
     cases.extend(external::CASES);

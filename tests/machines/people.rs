@@ -50,7 +50,7 @@ fn ours_and_theirs() -> Result<()> {
     ensure!(machine.digest("/etc/kubernetes/pki/apiserver-kubelet-client.crt")? == renewed, "a renewed certificate was replaced");
     ensure!(machine.kubectl("-n kube-system get cm coredns -o yaml")?.contains("cache 31"), "an edited Corefile was overwritten");
     machine.serves()?;
-    secrets::nowhere(&machine, CANARY)?;
+    secrets::nowhere(&machine, &[CANARY])?;
     secrets::no_core(&machine)?;
 
     // kubeadm ends the cluster; a boot does not build another one unasked.

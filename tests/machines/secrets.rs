@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::machine::Machine;
 
@@ -52,23 +52,37 @@ fn ours_now() -> Vec<String> {
     .collect()
 }
 
-/// Modes of every secret, and the secret's text nowhere but in its file and its object.
-pub fn nowhere(machine: &Machine, canary: &str) -> Result<()> {
+/// On a machine that has joined: neither what let it in nor the key of its request shows, and what is spent is gone.
+pub fn joined(machine: &Machine, introductions: &[&str]) -> Result<()> {
+    let key = machine.run("sed -n '/PRIVATE KEY/,/PRIVATE KEY/p' /var/lib/kubelet/pki/kubelet-client-current.pem")?;
+    let key = key.lines().nth(1).context("the kubelet has no key")?;
+    let secrets: Vec<&str> = introductions.iter().copied().chain([key]).collect();
+    nowhere(machine, &secrets)?;
+    machine.run(
+        "test ! -e /var/lib/edgeboot/join/kubelet-client.key && test -z \"$(ls -A /var/lib/edgeboot/credentials 2>/dev/null)\" && \
+         test \"$(stat -Lc %a /var/lib/kubelet/pki/kubelet-client-current.pem)\" = 600",
+    )
+    .map(drop)
+}
+
+/// Modes of every secret, and the secrets' texts nowhere but in their files and objects.
+pub fn nowhere(machine: &Machine, canaries: &[&str]) -> Result<()> {
     let readable = machine.run(
         "find /etc/kubernetes /var/lib/edgeboot /var/lib/kubelet/pki /etc/edgeboot -type f \\( -name '*.key' -o -name '*.conf' -o -name '*.pem' -o -name 'state.json' -o -name config.yaml \\) -perm /077 -not -path '*/packages/*'",
     )?;
     ensure!(readable.trim().is_empty(), "readable by others: {readable}");
-    for secret in [canary, "PRIVATE KEY"] {
-        machine.run(&format!("! grep -lr '{secret}' /var/lib/edgeboot/state.json /run/edgeboot"))?;
-        machine.run(&format!("! journalctl -b -u 'edgeboot*' -o export --no-pager | grep -a '{secret}'"))?;
+    for secret in canaries.iter().chain(&["PRIVATE KEY"]) {
+        machine.run(&format!("! grep -lrF '{secret}' /var/lib/edgeboot/state.json /run/edgeboot"))?;
+        machine.run(&format!("! journalctl -b -u 'edgeboot*' -o export --no-pager | grep -aF '{secret}'"))?;
     }
     // The pattern comes from a file, so that the search itself does not hold it.
-    fs::write(machine.root()?.join("root/pattern"), canary)?;
+    fs::write(machine.root()?.join("root/pattern"), canaries.join("\n"))?;
     machine.run("! grep -laFf /root/pattern /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null")?;
     for command in ["status", "plan", "config check", "preflight", "phase list", "--help", "init --help"] {
         for output in ["text", "json"] {
             let said = machine.attempt(&format!("edgeboot {command} -o {output} 2>&1"))?;
-            ensure!(!String::from_utf8_lossy(&said.stdout).contains(canary), "`edgeboot {command} -o {output}` prints the token");
+            let said = String::from_utf8_lossy(&said.stdout);
+            ensure!(!canaries.iter().any(|canary| said.contains(canary)), "`edgeboot {command} -o {output}` prints a secret");
         }
     }
     machine.run("test -s /root/pattern && rm /root/pattern").map(drop)
