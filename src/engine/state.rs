@@ -228,6 +228,9 @@ pub enum Effect {
         /// Its name.
         name: String,
     },
+    /// What a newer edgeboot noted: kept as it stands, for the OS image may go back and forth. Only that one can undo it.
+    #[serde(untagged)]
+    Unknown(Value),
 }
 
 impl Effect {
@@ -243,6 +246,29 @@ impl Effect {
             Effect::Image { name, .. } => format!("image {name}"),
             Effect::Object { object, .. } => format!("object {object}"),
             Effect::Member { name } => format!("member {name}"),
+            Effect::Unknown(noted) => noted.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_another_version_noted_is_kept_as_it_stands() {
+        let mut written = serde_json::to_value(State { schema: SCHEMA, ..State::default() }).expect("JSON");
+        let known = json!({"effect": "member", "name": "box"});
+        let newer = json!({"effect": "firmware", "slot": 2});
+        written["later"] = json!({"a": 1});
+        written["phases"] = json!({"of-tomorrow": {"fingerprint": "f", "effects": [known, newer], "later": true}});
+        let state: State = serde_json::from_value(written.clone()).expect("read");
+        let effects = &state.phases.values().next().expect("a record").effects;
+        assert_eq!(effects[0], Effect::Member { name: "box".to_owned() });
+        assert_eq!(effects[1], Effect::Unknown(newer));
+        assert_ne!(effects[0].subject(), effects[1].subject());
+        assert_eq!(serde_json::to_value(&state).expect("JSON"), written);
     }
 }

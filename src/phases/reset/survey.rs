@@ -194,6 +194,10 @@ fn undo(root: &Root, effect: &Effect, work: &mut Work) -> Result<()> {
             }
         },
         Effect::Mount { path } => work.mounts.push(path.clone()),
+        Effect::Unknown(noted) => {
+            let subject = Subject::Other(noted["effect"].as_str().unwrap_or("an effect without a name").to_owned());
+            work.left.push(left(subject, "noted by another version of edgeboot, which knows how to undo it"));
+        }
         // Images stay as the packages do; objects and members are the cluster's.
         Effect::Unit { was_enabled: true, .. } | Effect::Image { .. } | Effect::Object { .. } | Effect::Member { .. } => {}
     }
