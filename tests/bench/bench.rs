@@ -13,6 +13,7 @@ mod machine;
 mod options;
 mod report;
 mod storm;
+mod together;
 
 use anyhow::Result;
 
@@ -28,12 +29,13 @@ fn main() -> Result<()> {
     let Some(options) = Options::read(std::env::args().skip(1))? else { return Ok(()) };
     let ground = Ground::lay(&options)?;
     let mut contest = Contest::new(&ground);
-    if options.wants("abcefg") {
+    if options.wants("abcefgi") {
         eprintln!("a first run, not counted");
         contest.warm_up()?;
     }
     let joining = options.wants("efgh").then(|| Joining::found(&ground)).transpose()?;
     let mut joins = Joins::default();
+    let mut together = (Vec::new(), Vec::new());
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
         if options.wants("a") {
@@ -42,9 +44,13 @@ fn main() -> Result<()> {
         if options.wants("bc") {
             contest.power_on(&options)?;
         }
+        if options.wants("i") {
+            together.1.push(together::in_sequence(&ground)?);
+            together.0.push(together::at_once(&ground)?);
+        }
         if let Some(joining) = &joining {
             joining.round(&options, &mut joins)?;
         }
     }
-    report::print(&contest.results, &joins, &options)
+    report::print(&contest.results, &joins, &together, &options)
 }

@@ -77,7 +77,7 @@ impl Ground {
             share,
         };
         ground.lay_scripts()?;
-        if options.wants("bf") {
+        if options.wants("bfi") {
             ground.lay_archives()?;
         }
         Ok(ground)
@@ -98,14 +98,8 @@ impl Ground {
         fs::write(&self.node, fs::read_to_string(inside.join("node.yaml"))? + &kubeadm)?;
         fs::write(&self.nothing, format!("{HEAD}package: /usr/lib/edgeboot/package\n{RUNTIME}"))?;
         let node = fs::read_to_string(&self.node)?;
-        let founder = node
-            .replace("network: {component: none}\n", "network: {component: none}\nuploadCerts: true\n")
-            .replace(
-                "kind: InitConfiguration\n",
-                &format!("kind: InitConfiguration\nbootstrapTokens: [{{token: {TOKEN}}}]\ncertificateKey: {CERTIFICATE_KEY}\n"),
-            )
-            .replace("kind: ClusterConfiguration\n", &format!("kind: ClusterConfiguration\ncontrolPlaneEndpoint: {ENDPOINT}\n"));
-        fs::write(self.founder_config(), founder)?;
+        let founder = node.replace("network: {component: none}\n", "network: {component: none}\nuploadCerts: true\n");
+        fs::write(self.founder_config(), open_to_others(&founder))?;
         Ok(())
     }
 
@@ -153,7 +147,29 @@ impl Ground {
     }
     /// A worker with a boot unit around this command of kubeadm's.
     pub fn peer_worker(&self, command: &str) -> Result<Machine> {
-        let machine = self.bare(&BESIDE)?;
+        self.peer_with(MEASURED, &BESIDE, command)
+    }
+    /// A further control plane with edgeboot in its image.
+    pub fn further(&self, name: &'static str, address: &str, hash: &str) -> Result<Machine> {
+        let config = self.node.with_file_name(format!("{name}.yaml"));
+        let join = format!("join:\n  endpoints: [\"{ENDPOINT}\"]\n  token: {TOKEN}\n  caCertHashes: [\"{hash}\"]\n");
+        let key = format!("  certificateKey: {CERTIFICATE_KEY}\n");
+        fs::write(&config, format!("{HEAD}role: controlPlane\n{join}{key}{RUNTIME}"))?;
+        self.baked(name, &config, &["--address", address])
+    }
+    /// A further control plane with a boot unit around this command of kubeadm's.
+    pub fn peer_further(&self, name: &'static str, address: &str, command: &str) -> Result<Machine> {
+        self.peer_with(name, &["--address", address], command)
+    }
+    /// The founder of a cluster that others join, with a boot unit around this command of kubeadm's.
+    pub fn peer_founder(&self, command: &str) -> Result<Machine> {
+        let machine = self.peer_with(FOUNDER, &[], command)?;
+        let founder = fs::read_to_string(self.share.join("kubeadm.yaml"))?;
+        fs::write(machine.root()?.join("root/kubeadm.yaml"), open_to_others(&founder))?;
+        Ok(machine)
+    }
+    fn peer_with(&self, name: &'static str, options: &[&str], command: &str) -> Result<Machine> {
+        let machine = self.bare(name, options)?;
         fs::write(machine.root()?.join("root/join"), command)?;
         Ok(machine)
     }
@@ -180,13 +196,13 @@ impl Ground {
     }
     /// A machine with a boot unit around kubeadm that becomes a node when it is switched on.
     pub fn peer(&self) -> Result<Machine> {
-        let machine = self.bare(&[])?;
+        let machine = self.bare(MEASURED, &[])?;
         enable(&machine.root()?, "bench-ready.service")?;
         Ok(machine)
     }
 
-    fn bare(&self, options: &[&str]) -> Result<Machine> {
-        let machine = Machine::new(MEASURED, &self.target, &self.share, &[&["--bare"], options].concat())?;
+    fn bare(&self, name: &'static str, options: &[&str]) -> Result<Machine> {
+        let machine = Machine::new(name, &self.target, &self.share, &[&["--bare"], options].concat())?;
         let root = machine.root()?;
         self.lay_common(&root)?;
         self.lay_host_files(&root)?;
@@ -240,6 +256,14 @@ impl Ground {
         }
         Ok(())
     }
+}
+
+/// A founder's configuration that says where its cluster is, and how others are let in.
+fn open_to_others(config: &str) -> String {
+    let let_in = format!("kind: InitConfiguration\nbootstrapTokens: [{{token: {TOKEN}}}]\ncertificateKey: {CERTIFICATE_KEY}\n");
+    config
+        .replace("kind: InitConfiguration\n", &let_in)
+        .replace("kind: ClusterConfiguration\n", &format!("kind: ClusterConfiguration\ncontrolPlaneEndpoint: {ENDPOINT}\n"))
 }
 
 fn keep(root: &Path, paths: &[&str], to: &Path) -> Result<()> {

@@ -1,5 +1,5 @@
 //! A machine of `image/machine`, as the benchmark uses it: one at a time, always of the same name, because certificates hold it; beside it
-//! the founder of a cluster that it joins.
+//! the founder of a cluster that it joins, and where control planes come together a third one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +12,8 @@ use crate::options::repository;
 pub const MEASURED: &str = "bench";
 /// The founder.
 pub const FOUNDER: &str = "founder";
+/// One more, where three are switched on.
+pub const THIRD: &str = "third";
 
 /// A machine; removed when dropped.
 #[derive(Debug)]

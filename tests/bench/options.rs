@@ -10,10 +10,11 @@ cargo bench -- [--rounds N] [--only LETTERS] [--binary FILE] [--nodes N]
   b  power-on to Ready with nothing in place: edgeboot, and a boot unit around kubeadm
   c  edgeboot reconcile with nothing to do (on a machine of b)
   d  the size of the static release binary
-  e  a worker's join, start to node Ready: edgeboot and kubeadm   (e to h only when they are named)
+  e  a worker's join, start to node Ready: edgeboot and kubeadm   (e to i only when they are named)
   f  a worker's power-on to Ready with nothing in place: edgeboot, and a boot unit around kubeadm
   g  a further control plane's join, start to Ready: edgeboot and kubeadm
   h  a storm of 1000 workers (--nodes) on one control plane, as far as the registered Node: edgeboot, and tries at fixed times
+  i  three control planes from nothing to Ready: edgeboot's at once, kubeadm's one after the other
 It needs root, and what `tests/run` prepares under target/ (EDGEBOOT_TARGET).";
 
 /// What is run.

@@ -33,7 +33,7 @@ fn absolute(what: &str, ours: Option<f64>, unit: &str, aim: f64) {
 }
 
 /// Prints everything that was measured.
-pub fn print(results: &Results, joins: &Joins, options: &Options) -> Result<()> {
+pub fn print(results: &Results, joins: &Joins, together: &(Vec<f64>, Vec<f64>), options: &Options) -> Result<()> {
     let seconds = |runs: &[Run]| median(runs.iter().map(|run| run.seconds));
     println!("\nmedians of {}", options.rounds);
     println!("{:44} {:>10}  {:>21}  {:>6}  {:>5}", "", "edgeboot", "against", "ratio", "aim");
@@ -56,6 +56,8 @@ pub fn print(results: &Results, joins: &Joins, options: &Options) -> Result<()> 
     ] {
         row(what, seconds(ours), "kubeadm", median(theirs.iter().copied()), aim);
     }
+    let all = |seconds: &[f64]| median(seconds.iter().copied());
+    row("(i) three control planes, to all Ready", all(&together.0), "kubeadm", all(&together.1), 0.5);
     for (ours, fixed) in &joins.storm {
         for (what, weather) in [("(h) a storm of workers, by edgeboot", ours), ("    the same, trying at fixed times", fixed)] {
             let (half, most, lost) = (weather.percentile(50), weather.percentile(99), weather.failures.len());
