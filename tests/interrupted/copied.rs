@@ -136,7 +136,7 @@ fn an_images_disk_is_anybodys() {
     let machine = machine();
     let state = serde_json::json!({
         "schema": 1,
-        "machine": {"machineId": "0123456789abcdef0123456789abcdef", "productUuid": "99999999-2222-3333-4444-555555555559"},
+        "machine": {"machineId": "6ba7b8109dad11d180b400c04fd430c8", "productUuid": "99999999-2222-3333-4444-555555555559"},
         "facts": {"nodeName": "the-baker", "advertiseAddress": "10.0.0.99"}
     });
     machine.files.bake("/var/lib/edgeboot/state.json", 0o600, state.to_string().as_bytes());

@@ -18,7 +18,7 @@ pub fn baked_for(architecture: &str) -> Machine {
     let files = &machine.files;
     files.bake("/usr/lib/edgeboot/README", 0o644, b"what the image brings\n");
     files.bake("/etc/hostname", 0o644, b"node-1\n");
-    files.bake("/etc/machine-id", 0o444, b"0123456789abcdef0123456789abcdef\n");
+    files.bake("/etc/machine-id", 0o444, b"6ba7b8109dad11d180b400c04fd430c8\n");
     files.bake("/etc/edgeboot/config.yaml", 0o600, CONFIG.as_bytes());
     for (path, text) in KERNEL {
         files.bake(path, 0o644, text.as_bytes());

@@ -213,6 +213,9 @@ impl Services {
                 running.active.insert(unit);
             }
         }
+        if self.is_active("containerd.service") {
+            self.files.bake_folder(BLOBS);
+        }
         self.settle();
     }
 
