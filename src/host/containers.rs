@@ -44,15 +44,6 @@ pub struct RuntimeStatus {
     pub has_runtime_config: bool,
 }
 
-/// A blob that lies in [`BLOBS`] under the hexadecimal digits of its digest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LaidBlob {
-    /// `sha256:…`
-    pub digest: String,
-    /// In bytes.
-    pub size: u64,
-}
-
 /// How to reach a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Socket(pub Utf8PathBuf);
@@ -69,11 +60,6 @@ pub trait Containers: Send + Sync + std::fmt::Debug {
     async fn present_blobs(&self, _socket: &Socket, _digests: &[String]) -> Result<BTreeSet<String>> {
         Ok(BTreeSet::new())
     }
-    /// Takes over blobs that lie, whole and durable, as files in its content store ([`BLOBS`]), and keeps them until
-    /// [`release_blobs`](Containers::release_blobs); gives those that it took. A runtime whose store is elsewhere or not shared takes none.
-    async fn take_over(&self, socket: &Socket, blobs: &[LaidBlob]) -> Result<BTreeSet<String>>;
-    /// Lets go of the blobs that were taken over: those that no image names by now may be collected.
-    async fn release_blobs(&self, socket: &Socket) -> Result<()>;
     /// Imports an OCI archive stream with `ctr` (a path in the package), all its images under the names the archive gives,
     /// pinned. A stream that fails leaves no image behind.
     async fn import(&self, socket: &Socket, ctr: &Utf8PathBuf, archive: Box<dyn Read + Send>, deadline: &Deadline) -> Result<()>;
@@ -92,11 +78,6 @@ pub trait Containers: Send + Sync + std::fmt::Debug {
 const PINNED: &str = "io.cri-containerd.pinned";
 /// Its value.
 const PINNED_VALUE: &str = "pinned";
-/// Where containerd's local content store has its blobs, each a file named by its digest (`plugins/content/local/store.go`). It has been so
-/// since containerd 1.0; what lies there and is in no record is nobody's.
-pub const BLOBS: &str = "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256";
-/// The lease under which blobs are kept that no image names yet.
-const LEASE: &str = "edgeboot-import";
 /// In a second; CRI counts in them.
 const NANOSECONDS: i64 = 1_000_000_000;
 /// Pods that are removed at the same time.
@@ -167,22 +148,6 @@ impl Containers for Machine {
             }
         }
         Ok(present)
-    }
-
-    async fn take_over(&self, socket: &Socket, blobs: &[LaidBlob]) -> Result<BTreeSet<String>> {
-        let runtime = Machine::connect(socket).await?;
-        runtime.take_lease().await?;
-        let mut taken = BTreeSet::new();
-        for blob in blobs {
-            if runtime.take_over(blob).await? {
-                taken.insert(blob.digest.clone());
-            }
-        }
-        Ok(taken)
-    }
-
-    async fn release_blobs(&self, socket: &Socket) -> Result<()> {
-        Machine::connect(socket).await?.drop_lease().await
     }
 
     async fn import(&self, socket: &Socket, ctr: &Utf8PathBuf, archive: Box<dyn Read + Send>, deadline: &Deadline) -> Result<()> {

@@ -3,8 +3,6 @@
 //! as the API server answers; everything else after them, one image at a time and slowly, because the disk is etcd's then. An image that stands there under a name of ours with
 //! another digest is somebody's own and is kept.
 
-mod blobs;
-
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::time::Duration;
@@ -20,9 +18,7 @@ use crate::host::containers::{self, StoredImage};
 use crate::host::{Deadline, Utf8Path, Utf8PathBuf};
 use crate::k8s::{images, names};
 use crate::package::layout::{PackagedImage, once};
-use crate::package::model::Descriptor;
 use crate::package::stream::ImageStream;
-use crate::package::{Digest, Package};
 
 use super::package::{nearest, source};
 use super::runtime::socket;
@@ -285,20 +281,19 @@ async fn import(cx: &Context, wanted: Vec<PackageImage>, bytes_per_second: Optio
     if !new.is_empty() {
         cx.note_all(new).await?;
     }
-    let absent = Absent::of(cx, &wanted).await?;
-    check_space(cx, absent.size())?;
-    let importing = |error: Error| {
-        let hint = format!("`edgeboot package verify {}` says whether the package is whole", cx.node.package);
-        error.while_doing(format!("importing {names}")).hint(hint)
-    };
+    let archive = archive(cx, &wanted).await?;
+    check_space(cx, archive.size())?;
     let archive: Box<dyn Read + Send> = match bytes_per_second {
-        Some(rate) => containers::paced(absent.archive(cx).await?, rate),
-        None => Box::new(absent.laid(cx).await.map_err(importing)?),
+        Some(rate) => containers::paced(archive, rate),
+        None => Box::new(archive),
     };
     let ctr = Utf8Path::new(names::PACKAGE_BIN).join("ctr");
     let deadline = Deadline::after(IMPORT, reason);
-    cx.host.containers.import(&socket(cx), &ctr, archive, &deadline).await.map_err(importing)?;
-    cx.host.containers.release_blobs(&socket(cx)).await?;
+    let imported = cx.host.containers.import(&socket(cx), &ctr, archive, &deadline).await;
+    imported.map_err(|error| {
+        let hint = format!("`edgeboot package verify {}` says whether the package is whole", cx.node.package);
+        error.while_doing(format!("importing {names}")).hint(hint)
+    })?;
     let root = cx.host.root.clone();
     cx.host.blocking(move || root.sync_file_system(nearest(&root, Utf8Path::new(STORE))?)).await?;
     if known.is_empty() { Ok(()) } else { cx.note_all(known).await }
@@ -310,43 +305,19 @@ fn is_noted(cx: &Context, effect: &Effect) -> bool {
     cx.ledger.state().phases.values().any(|record| record.effects.iter().any(|noted| noted.subject() == subject))
 }
 
-/// Images, and those of their blobs that the runtime has not: images share their largest layers.
-struct Absent {
-    package: Package,
-    images: Vec<PackagedImage>,
-    present: BTreeSet<Digest>,
-    blobs: Vec<Descriptor>,
-}
-
-impl Absent {
-    async fn of(cx: &Context, wanted: &[PackageImage]) -> Result<Absent> {
-        let package = source(cx).await?;
-        let is_wanted = |image: &&PackagedImage| wanted.iter().any(|wanted| wanted.name == image.name);
-        let images: Vec<PackagedImage> = package.images.iter().filter(is_wanted).cloned().collect();
-        let mut blobs = Vec::new();
-        for image in &images {
-            blobs.extend(package.image_blobs(image)?);
-        }
-        let mut blobs = once(blobs);
-        let digests: Vec<String> = blobs.iter().map(|blob| blob.digest.to_string()).collect();
-        let present = cx.host.containers.present_blobs(&socket(cx), &digests).await?;
-        let present: BTreeSet<Digest> = present.iter().filter_map(|digest| digest.parse().ok()).collect();
-        blobs.retain(|blob| !present.contains(&blob.digest));
-        Ok(Absent { package, images, present, blobs })
+/// The archive of these images, without the blobs that the runtime has already: images share their largest layers.
+async fn archive(cx: &Context, wanted: &[PackageImage]) -> Result<ImageStream> {
+    let package = source(cx).await?;
+    let is_wanted = |image: &&PackagedImage| wanted.iter().any(|wanted| wanted.name == image.name);
+    let images: Vec<PackagedImage> = package.images.iter().filter(is_wanted).cloned().collect();
+    let mut blobs = Vec::new();
+    for image in &images {
+        blobs.extend(package.image_blobs(image)?);
     }
-    fn size(&self) -> u64 {
-        self.blobs.iter().map(|blob| blob.size).sum()
-    }
-    /// The archive with all of it.
-    async fn archive(self, cx: &Context) -> Result<ImageStream> {
-        blobs::clear(cx, self.blobs.into_iter().map(|blob| blob.digest).collect()).await?;
-        ImageStream::of(&self.package, &self.images, &self.present)
-    }
-    /// The archive with what could not be laid into containerd's content store.
-    async fn laid(mut self, cx: &Context) -> Result<ImageStream> {
-        self.present.extend(blobs::lay(cx, &self.package.layout, &self.blobs).await?);
-        ImageStream::of(&self.package, &self.images, &self.present)
-    }
+    let digests: Vec<String> = once(blobs).into_iter().map(|blob| blob.digest.to_string()).collect();
+    let present = cx.host.containers.present_blobs(&socket(cx), &digests).await?;
+    let present: BTreeSet<_> = present.iter().filter_map(|digest| digest.parse().ok()).collect();
+    ImageStream::of(&package, &images, &present)
 }
 
 /// Images lie there twice: as they came, and unpacked.

@@ -48,8 +48,7 @@ fn is_held(machine: &Machine) -> bool {
 
 /// The tree without what reset leaves on purpose: installed packages, and that the machine is held. Modules stay loaded.
 fn tree(machine: &Machine) -> BTreeMap<String, (u32, Vec<u8>)> {
-    // The images stay, and so does all that containerd keeps.
-    let stays = ["/run/", "/sys/module/", "/var/lib/containerd/", "/var/lib/edgeboot/packages/", "/var/lib/edgeboot/state.json"];
+    let stays = ["/run/", "/sys/module/", "/var/lib/edgeboot/packages/", "/var/lib/edgeboot/state.json"];
     machine.files.tree().into_iter().filter(|(path, _)| !stays.iter().any(|start| path.starts_with(start))).collect()
 }
 

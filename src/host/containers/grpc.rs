@@ -18,9 +18,8 @@ use tonic_prost::ProstCodec;
 use crate::error::{Error, Result};
 
 use super::Socket;
-use super::messages::{BlobDigest, COMMIT, Descriptor, FieldMask, Image, ImageName, Images, LeaseId, Nothing, OneImage};
-use super::messages::{PodSandbox, PodSandboxes, StatusResponse, UpdateImage, Version, WriteBlob};
-use super::{LEASE, LaidBlob};
+use super::messages::{BlobDigest, Descriptor, FieldMask, Image, ImageName, Images, Nothing, OneImage};
+use super::messages::{PodSandbox, PodSandboxes, StatusResponse, UpdateImage, Version};
 
 /// Where the kubelet's images and pods are in containerd.
 pub const NAMESPACE: &str = "k8s.io";
@@ -64,15 +63,12 @@ impl Runtime {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        let mut client = self.client().await?;
-        let codec = ProstCodec::<Q, A>::default();
-        client.unary(in_namespace(request), PathAndQuery::from_static(path), codec).await.map(tonic::Response::into_inner)
-    }
-
-    async fn client(&self) -> Result<tonic::client::Grpc<Channel>, Status> {
         let mut client = tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(LARGEST_ANSWER);
         client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        Ok(client)
+        let mut request = Request::new(request);
+        request.metadata_mut().insert("containerd-namespace", MetadataValue::from_static(NAMESPACE));
+        let codec = ProstCodec::<Q, A>::default();
+        client.unary(request, PathAndQuery::from_static(path), codec).await.map(tonic::Response::into_inner)
     }
 
     /// What a failed call means.
@@ -155,46 +151,6 @@ impl Runtime {
         let answer: Result<OneImage, Status> = self.call("/containerd.services.images.v1.Images/Update", request).await;
         answer.map(drop).map_err(|status| self.failed(&format!("labelling the image {name}"), &status))
     }
-    /// Takes the lease that keeps blobs which no image names yet, anew.
-    pub async fn take_lease(&self) -> Result<()> {
-        self.drop_lease().await?;
-        let request = LeaseId { id: LEASE.to_owned() };
-        let answer: Result<Nothing, Status> = self.call("/containerd.services.leases.v1.Leases/Create", request).await;
-        answer.map(drop).map_err(|status| self.failed(&format!("taking the lease {LEASE}"), &status))
-    }
-    /// Gives the lease up; without one all is well.
-    pub async fn drop_lease(&self) -> Result<()> {
-        let request = LeaseId { id: LEASE.to_owned() };
-        let answer: Result<Nothing, Status> = self.call("/containerd.services.leases.v1.Leases/Delete", request).await;
-        match answer {
-            Err(status) if status.code() != Code::NotFound => Err(self.failed(&format!("giving up the lease {LEASE}"), &status)),
-            _ => Ok(()),
-        }
-    }
-    /// Enters a blob that lies in the content store's folder into its records, under our lease; whether it did. containerd asks the folder
-    /// when a writer says its digest beforehand (`core/metadata/content.go`): it is one that another namespace might have written. Where it
-    /// does not, the writer stands at the blob's beginning, and what we say of its end is refused.
-    pub async fn take_over(&self, blob: &LaidBlob) -> Result<bool> {
-        let size = i64::try_from(blob.size).map_err(|error| Error::host(format!("taking over {}", blob.digest)).because(error))?;
-        let reference = format!("edgeboot-{}", blob.digest);
-        let commit = WriteBlob { action: COMMIT, reference, total: size, expected: blob.digest.clone(), offset: size };
-        match self.write_blob(commit).await {
-            Ok(()) => Ok(true),
-            Err(status) if status.code() == Code::AlreadyExists => Ok(true),
-            Err(status) if status.code() == Code::OutOfRange => Ok(false),
-            Err(status) => Err(self.failed(&format!("taking over the blob {}", blob.digest), &status)),
-        }
-    }
-    async fn write_blob(&self, commit: WriteBlob) -> Result<(), Status> {
-        let mut client = self.client().await?;
-        let mut request = in_namespace(futures_util::stream::iter([commit]));
-        request.metadata_mut().insert("containerd-lease", MetadataValue::from_static(LEASE));
-        let path = PathAndQuery::from_static("/containerd.services.content.v1.Content/Write");
-        let mut answers = client.streaming(request, path, ProstCodec::<WriteBlob, Nothing>::default()).await?.into_inner();
-        // The error, if any, comes after the answers.
-        while answers.message().await?.is_some() {}
-        Ok(())
-    }
     /// Whether containerd's content store has a blob, whole.
     pub async fn has_blob(&self, digest: &str) -> Result<bool> {
         let request = BlobDigest { digest: digest.to_owned() };
@@ -205,10 +161,4 @@ impl Runtime {
             Err(status) => Err(self.failed(&format!("looking for the blob {digest}"), &status)),
         }
     }
-}
-
-fn in_namespace<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("containerd-namespace", MetadataValue::from_static(NAMESPACE));
-    request
 }

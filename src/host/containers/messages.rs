@@ -1,5 +1,5 @@
-//! The few messages of CRI (`k8s.io/cri-api` v0.36, `pkg/apis/runtime/v1/api.proto`) and of containerd's services
-//! (`github.com/containerd/containerd/api` v1.10, `services/{images,content,leases}/v1`) that edgeboot sends and reads, derived by hand.
+//! The few messages of CRI (`k8s.io/cri-api` v0.36, `pkg/apis/runtime/v1/api.proto`) and of containerd's image service
+//! (`github.com/containerd/containerd/api` v1.10, `services/images/v1/images.proto`) that edgeboot sends and reads, derived by hand.
 //! Fields that are not used are left out: protobuf skips what it does not know.
 
 use std::collections::HashMap;
@@ -157,37 +157,6 @@ pub struct FieldMask {
     /// `paths`
     #[prost(string, repeated, tag = "1")]
     pub paths: Vec<String>,
-}
-
-/// `containerd.services.content.v1.WriteContentRequest`.
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct WriteBlob {
-    /// `action`
-    #[prost(int32, tag = "1")]
-    pub action: i32,
-    /// `ref`
-    #[prost(string, tag = "2")]
-    pub reference: String,
-    /// `total`
-    #[prost(int64, tag = "3")]
-    pub total: i64,
-    /// `expected`
-    #[prost(string, tag = "4")]
-    pub expected: String,
-    /// `offset`
-    #[prost(int64, tag = "5")]
-    pub offset: i64,
-}
-
-/// `WriteAction.COMMIT`.
-pub const COMMIT: i32 = 2;
-
-/// `containerd.services.leases.v1.CreateRequest` and `DeleteRequest`.
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct LeaseId {
-    /// `id`
-    #[prost(string, tag = "1")]
-    pub id: String,
 }
 
 /// `containerd.services.content.v1.InfoRequest`.

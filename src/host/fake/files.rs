@@ -173,21 +173,6 @@ impl FakeFiles {
         }
     }
 
-    /// Makes a folder with its parents, flushed: what a program other than edgeboot does. Burns nothing.
-    pub(super) fn bake_folder(&self, path: &str) {
-        let mut disk = self.disk();
-        let chain: Vec<&Utf8Path> = Utf8Path::new(path).ancestors().collect();
-        for folder in chain.into_iter().rev() {
-            if disk.find(folder, true).is_some() {
-                continue;
-            }
-            let node = Node::Dir { cached: BTreeMap::new(), flushed: BTreeMap::new(), mode: 0o755 };
-            disk.add(folder, node).expect("its parent was just made");
-            let (parent, _) = disk.parent(folder).expect("its parent was just made");
-            disk.flush(parent);
-        }
-    }
-
     /// Takes a file or an empty folder away, flushed. Burns nothing.
     pub fn erase(&self, path: &str) {
         let mut disk = self.disk();

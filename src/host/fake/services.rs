@@ -19,7 +19,6 @@ use super::{FakeFiles, Fuse, linux};
 use crate::error::{Error, Result};
 use crate::host::api::object_name;
 use crate::host::clock::{Clock, Timestamp};
-use crate::host::containers::BLOBS;
 use crate::host::http::Http;
 use crate::host::net::{Address, DefaultRoute, Interfaces, Listener, Net};
 use crate::host::root::{Files as _, Utf8Path, Utf8PathBuf};
@@ -41,8 +40,6 @@ struct Running {
 #[derive(Debug, Default)]
 struct Stored {
     images: BTreeMap<String, (String, bool)>,
-    /// Digests in the content store's records.
-    blobs: BTreeSet<String>,
     objects: BTreeMap<String, Value>,
     version: u64,
 }
@@ -213,9 +210,6 @@ impl Services {
                 running.active.insert(unit);
             }
         }
-        if self.is_active("containerd.service") {
-            self.files.bake_folder(BLOBS);
-        }
         self.settle();
     }
 
@@ -365,9 +359,6 @@ impl Systemd for Services {
         if let Err(why) = linux::run(&self.files, unit) {
             lock(&self.running).active.remove(unit);
             return Err(Error::host(format!("starting {unit}")).because(why));
-        }
-        if unit == "containerd.service" {
-            self.files.bake_folder(BLOBS);
         }
         self.settle();
         Ok(Changed::Yes)

@@ -166,35 +166,6 @@ async fn somebody_elses_image_is_kept_and_an_older_one_of_ours_is_replaced() {
     assert!(drift.kept[0].difference.starts_with("the runtime has sha256:"));
 }
 
-/// What comes first is laid into the content store and taken over; where the store is not there, or has a torn blob from a power cut,
-/// nothing is lost by it.
-#[tokio::test]
-async fn blobs_are_laid_into_the_content_store_and_taken_over() {
-    for (store, torn) in [(false, false), (true, false), (true, true)] {
-        let bench = bench(&ALL, Role::ControlPlane).await;
-        let files = &bench.machine.files;
-        let wanted = first(&bench.cx).expect("known").packaged;
-        let absent = Absent::of(&bench.cx, &wanted).await.expect("read");
-        let path = |blob: &Descriptor| format!("{}/{}", containers::BLOBS, blob.digest.hex());
-        if store {
-            files.bake(&format!("{}/keep", containers::BLOBS), 0o444, b"");
-        }
-        if torn {
-            files.bake(&path(&absent.blobs[0]), 0o444, b"");
-        }
-        bench.machine.services.take_writes();
-        converge(&bench, &First).await.unwrap_or_else(|error| panic!("{store} {torn}: {}", error.render()));
-        let writes = bench.machine.services.take_writes();
-        let taken = writes.iter().filter(|write| write.starts_with("Write sha256:")).count();
-        assert_eq!(taken, if store { absent.blobs.len() } else { 0 }, "{writes:?}");
-        let tree = files.tree();
-        for blob in &absent.blobs {
-            let laid = tree.get(&path(blob)).map(|(mode, bytes)| (*mode, Digest::of(bytes)));
-            assert_eq!(laid, store.then(|| (0o444, blob.digest.clone())), "{store} {torn}");
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_damaged_package_imports_nothing_and_is_named() {
     let bench = bench(&ALL, Role::ControlPlane).await;

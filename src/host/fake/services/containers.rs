@@ -1,25 +1,15 @@
 //! The containerd of the fake machine: it stores what an archive names, and pins it.
 
-use std::collections::BTreeSet;
 use std::io::Read;
 
 use async_trait::async_trait;
-use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 
 use super::{Services, lock};
 use crate::error::{Error, Result};
-use crate::host::containers::{BLOBS, Containers, LaidBlob, RuntimeStatus, Socket, StoredImage};
-use crate::host::root::{Files as _, Utf8Path, Utf8PathBuf};
+use crate::host::containers::{Containers, RuntimeStatus, Socket, StoredImage};
+use crate::host::root::Utf8PathBuf;
 use crate::host::{Changed, Deadline};
-
-impl Services {
-    /// A blob in the content store's folder.
-    fn laid(&self, digest: &str) -> Option<Vec<u8>> {
-        let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
-        self.files.read(&Utf8Path::new(BLOBS).join(hex)).ok().flatten()
-    }
-}
 
 #[async_trait]
 impl Containers for Services {
@@ -43,25 +33,6 @@ impl Containers for Services {
         };
         Ok(stored.images.iter().map(image).collect())
     }
-    async fn present_blobs(&self, _socket: &Socket, digests: &[String]) -> Result<BTreeSet<String>> {
-        self.alive()?;
-        let stored = lock(&self.stored);
-        Ok(digests.iter().filter(|digest| stored.blobs.contains(*digest)).cloned().collect())
-    }
-    async fn take_over(&self, _socket: &Socket, blobs: &[LaidBlob]) -> Result<BTreeSet<String>> {
-        let mut taken = BTreeSet::new();
-        for blob in blobs {
-            self.wrote(format!("Write {}", blob.digest))?;
-            if self.laid(&blob.digest).is_some_and(|bytes| bytes.len() as u64 == blob.size) {
-                lock(&self.stored).blobs.insert(blob.digest.clone());
-                taken.insert(blob.digest.clone());
-            }
-        }
-        Ok(taken)
-    }
-    async fn release_blobs(&self, _socket: &Socket) -> Result<()> {
-        self.alive()
-    }
     async fn import(
         &self,
         _socket: &Socket,
@@ -79,14 +50,6 @@ impl Containers for Services {
             entry.read_to_end(&mut bytes).map_err(failed)?;
             if entry.path_bytes().as_ref() == b"index.json" {
                 index = serde_json::from_slice(&bytes).unwrap_or_default();
-            }
-        }
-        // What is in its records, it relies upon.
-        for name in &lock(&self.stored).blobs {
-            let bytes = self.laid(name).unwrap_or_default();
-            let found = format!("sha256:{}", hex::encode(digest(&SHA256, &bytes)));
-            if found != *name {
-                return Err(Error::host("importing images").because(format!("the blob {name} is torn in the content store")));
             }
         }
         for manifest in index["manifests"].as_array().into_iter().flatten() {
